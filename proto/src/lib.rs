@@ -1,0 +1,3 @@
+//! The Martlet protocol.
+pub mod secret;
+pub use secret::Secret;
