@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admission, Bearer, Bind, ChannelId, Class, Day, EntryId, Envelope, Grant, Head, Incarnation, Keeper, Kind,
-    Reader, Right, Rights, Seq, Slot, TokenHash, Writer,
+    Admission, Bearer, Bind, ChannelId, Class, Day, EntryId, Envelope, Grant, Head, Incarnation, Keeper,
+    Kind, Reader, Right, Rights, Seq, Slot, TokenHash, Writer,
 };
 
 /// A request whose needed right and whose answer are known to the compiler.
@@ -43,7 +43,11 @@ pub struct Call {
 impl Call {
     /// Pairs a verb with a grant that carries the right it needs.
     pub fn new<V: Verb>(grant: &Grant<V::Right>, verb: V) -> Self {
-        Self { channel: grant.channel, bearer: grant.token.bearer().clone(), action: verb.into() }
+        Self {
+            channel: grant.channel,
+            bearer: grant.token.bearer().clone(),
+            action: verb.into(),
+        }
     }
 }
 

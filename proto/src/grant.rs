@@ -194,7 +194,10 @@ pub struct Grant<R: Right> {
 
 impl<R: Right> Clone for Grant<R> {
     fn clone(&self) -> Self {
-        Self { channel: self.channel, token: self.token.clone() }
+        Self {
+            channel: self.channel,
+            token: self.token.clone(),
+        }
     }
 }
 impl<R: Right> fmt::Debug for Grant<R> {

@@ -33,7 +33,11 @@ impl Time {
     /// The day that this time is in.
     pub const fn day(self) -> Day {
         let day = self.0 / 86_400;
-        if day > u32::MAX as u64 { Day(u32::MAX) } else { Day(day as u32) }
+        if day > u32::MAX as u64 {
+            Day(u32::MAX)
+        } else {
+            Day(day as u32)
+        }
     }
 }
 

@@ -1,0 +1,62 @@
+//! Every limit of the protocol, in one place. SPEC.md, section 9.
+
+use crate::Class;
+
+/// The most envelopes that one `append` or `seal` carries.
+pub const ITEMS_MAX: usize = 4;
+/// The most bytes of a frame after its length field: four of the largest envelopes and what stands around them.
+pub const FRAME_BYTES_MAX: usize = 264 << 10;
+/// The most envelope bytes in one answer to `read`; at least one slot is given even if it is larger.
+pub const PAGE_BYTES_MAX: usize = 256 << 10;
+/// The most slots in one answer to `read`.
+pub const PAGE_SLOTS_MAX: usize = 512;
+/// Requests that one stream may have unanswered.
+pub const IN_FLIGHT_MAX: usize = 64;
+/// Streams that one connection may have open.
+pub const STREAMS_MAX: u32 = 16;
+/// Channels that one connection may follow.
+pub const FOLLOWS_MAX: usize = 1024;
+/// Pushes that wait for one slow stream before the relay says GAP.
+pub const PUSHES_WAITING_MAX: usize = 32;
+/// Seconds without a packet after which a connection is over.
+pub const IDLE_SECS_MAX: u64 = 120;
+/// Calls that the relay decides in one turn.
+pub const TURN_CALLS_MAX: usize = 1024;
+
+/// Days that an ordinary entry of a case lives.
+pub const CASE_ENTRY_DAYS: u32 = 30;
+/// Days that a sealed-in entry of a case, and the channel's record, live after the last keeper entry or `open`.
+pub const CASE_KEPT_DAYS: u32 = 400;
+/// Days that an inbox or a card lives after the last `open`.
+pub const INBOX_DAYS: u32 = 90;
+/// Days that a document lives after the last `open`.
+pub const FILE_DAYS: u32 = 30;
+/// Bytes of every case channel's quota that only its keeper may use.
+pub const KEEPER_RESERVE_BYTES: u64 = 256 << 10;
+/// A jump of the clock by more days than this holds expiry until the operator agrees.
+pub const CLOCK_JUMP_DAYS: u32 = 7;
+
+/// The most bytes of envelopes that a channel holds.
+pub const fn quota_bytes(class: Class) -> u64 {
+    match class {
+        Class::Case => 64 << 20,
+        Class::Inbox => 4 << 20,
+        Class::File => 20 << 30,
+        Class::Card => 1 << 20,
+    }
+}
+
+/// The most bytes of a text that a letter carries.
+pub const TEXT_BYTES_MAX: usize = 60_000;
+/// The most bytes of a document.
+pub const DOCUMENT_BYTES_MAX: u64 = 16 << 30;
+/// The most bytes of a name, a label or a file name in the protocol.
+pub const NAME_BYTES_MAX: usize = 200;
+/// Days that a card is valid for at most.
+pub const CARD_DAYS_MAX: u32 = 30;
+/// The most key packages in a card: one for each of counsel's devices.
+pub const CARD_PACKAGES_MAX: usize = 4;
+/// The most letter ids in one receipt.
+pub const RECEIPT_IDS_MAX: usize = 256;
+/// Addresses in a relay link at most.
+pub const LINK_ADDRESSES_MAX: usize = 4;

@@ -1,0 +1,178 @@
+//! What a relay remembers of one channel, and the changes that it makes durable. Pure.
+//!
+//! A [`Log`] is the fold of the [`Change`]s made to it: the relay applies them in memory, a store writes them down
+//! and can fold them again. Envelopes stay in the store; a log holds only their marks.
+
+use martlet_proto::{
+    ChannelId, Class, Day, Digest, EntryId, Envelope, Head, Incarnation, Kind, Seq, TokenHash,
+};
+use serde::{Deserialize, Serialize};
+
+/// Who added an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hand {
+    /// A holder of `write`.
+    Writer,
+    /// A holder of `keep`: the entry was sealed in.
+    Keeper,
+}
+
+/// Whether an entry's envelope is still kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Presence {
+    /// It is, until it expires.
+    Here,
+    /// It expired or was trimmed.
+    Gone,
+}
+
+/// What a log knows of one entry besides its envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// What it holds.
+    pub kind: Kind,
+    /// The name its sender gave it.
+    pub id: EntryId,
+    /// SHA-256 of its envelope.
+    pub digest: Digest,
+    /// The envelope's size.
+    pub size_bytes: u32,
+    /// The first day on which it is forgotten.
+    pub expires: Day,
+    /// Who added it.
+    pub by: Hand,
+    /// Whether the envelope is still kept.
+    pub presence: Presence,
+}
+
+/// One channel, as the relay remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// What its record says.
+    pub record: Record,
+    /// Its entries, by position.
+    pub marks: Vec<Mark>,
+    /// The chain over all entries.
+    pub head: Head,
+    /// Whether only the keeper may add.
+    pub sealed: bool,
+}
+
+/// What a channel was created with, and how long it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What it is for.
+    pub class: Class,
+    /// Hash of the token that may read.
+    pub read: TokenHash,
+    /// Hash of the token that may open and append.
+    pub write: TokenHash,
+    /// Hash of the token that may seal, trim and drop.
+    pub keep: TokenHash,
+    /// Which life of the channel this is.
+    pub incarnation: Incarnation,
+    /// The first day on which the channel is forgotten.
+    pub expires: Day,
+}
+
+/// One durable step of one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The channel it is about.
+    pub channel: ChannelId,
+    /// What happened to it.
+    pub step: Step,
+}
+
+/// What can happen to a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// It was created. Anything an earlier life of it held is gone.
+    Opened(Record),
+    /// It will be kept until this day at least.
+    Renewed(Day),
+    /// An entry was added at the end.
+    Placed {
+        /// Which life of the channel it belongs to.
+        incarnation: Incarnation,
+        /// Where it stands.
+        seq: Seq,
+        /// What it holds.
+        kind: Kind,
+        /// The name its sender gave it.
+        id: EntryId,
+        /// SHA-256 of the envelope.
+        digest: Digest,
+        /// The first day on which it is forgotten.
+        expires: Day,
+        /// Who added it; by the keeper, it seals the log.
+        by: Hand,
+        /// The envelope.
+        envelope: Envelope,
+    },
+    /// The entries before this position were forgotten; their marks stay.
+    Trimmed(Seq),
+    /// The channel was forgotten.
+    Dropped,
+}
+
+impl Log {
+    /// An empty log.
+    pub fn new(channel: &ChannelId, record: Record) -> Self {
+        Self { head: Head::first(channel, &record.incarnation), record, marks: Vec::new(), sealed: false }
+    }
+
+    /// The position the next entry gets.
+    pub fn next(&self) -> Seq {
+        Seq::new(u64::try_from(self.marks.len()).unwrap_or(u64::MAX))
+    }
+
+    /// The mark at a position, if the log is that long.
+    pub fn mark(&self, seq: Seq) -> Option<&Mark> {
+        self.marks.get(usize::try_from(seq.as_u64()).ok()?)
+    }
+
+    /// Folds one step into what is remembered; the log after it, or `None` if the channel is then forgotten.
+    ///
+    /// Steps that do not fit (an entry that is not the next, or of another life) change nothing.
+    pub fn fold(log: Option<Self>, channel: &ChannelId, step: &Step) -> Option<Self> {
+        match (log, step) {
+            (_, Step::Opened(record)) => Some(Self::new(channel, *record)),
+            (None, _) | (Some(_), Step::Dropped) => None,
+            (Some(mut log), step) => {
+                log.take(step);
+                Some(log)
+            }
+        }
+    }
+
+    /// Applies a step that neither creates nor forgets the channel.
+    pub fn take(&mut self, step: &Step) {
+        match step {
+            Step::Opened(_) | Step::Dropped => {}
+            Step::Renewed(day) => self.record.expires = self.record.expires.max(*day),
+            Step::Placed { incarnation, seq, kind, id, digest, expires, by, envelope } => {
+                if *incarnation != self.record.incarnation || *seq != self.next() {
+                    return;
+                }
+                self.head = self.head.after(*seq, *kind, digest);
+                self.sealed |= *by == Hand::Keeper;
+                self.marks.push(Mark {
+                    kind: *kind,
+                    id: *id,
+                    digest: *digest,
+                    size_bytes: u32::try_from(envelope.size_bytes()).unwrap_or(u32::MAX),
+                    expires: *expires,
+                    by: *by,
+                    presence: Presence::Here,
+                });
+            }
+            Step::Trimmed(before) => {
+                let count = usize::try_from(before.as_u64()).unwrap_or(usize::MAX);
+                for mark in self.marks.iter_mut().take(count) {
+                    mark.presence = Presence::Gone;
+                }
+            }
+        }
+    }
+}
