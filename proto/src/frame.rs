@@ -275,15 +275,8 @@ mod tests {
     fn a_read_has_these_bytes() {
         let mut frame = Vec::new();
         read().encode(Request(7), &mut frame);
-        let expected = format!(
-            "{}{}{}{}{}{}",
-            "00000048",
-            "05",
-            "00000007",
-            "02".repeat(32),
-            format!("20{}", "03".repeat(32)),
-            "ac02"
-        );
+        let (channel, token) = ("02".repeat(32), "03".repeat(32));
+        let expected = format!("00000048{}00000007{channel}20{token}ac02", "05");
         assert_eq!(hex::encode(&frame), expected);
         let (field, rest) = frame.split_first_chunk().unwrap();
         assert_eq!(length(*field), Ok(rest.len()));

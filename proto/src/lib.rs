@@ -4,14 +4,25 @@
 //! crate is the prose of it; `THREATS.md` says what it protects against; `vectors/` holds examples that must be
 //! accepted and examples that must be refused.
 
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, reason = "tests count on small numbers")
+)]
+
+mod armor;
 pub mod call;
+pub mod card;
+pub mod case;
 
 pub mod derive;
 pub mod envelope;
 pub mod frame;
 pub mod grant;
+pub mod invite;
+pub mod letter;
 
 pub mod limits;
+pub mod link;
 
 pub mod log;
 pub mod pad;

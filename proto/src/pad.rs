@@ -48,7 +48,7 @@ pub const fn padme(chunks: u64) -> u64 {
         return 1;
     }
     let exponent = chunks.ilog2();
-    let bits = exponent.ilog2() + 1;
+    let bits = exponent.ilog2().saturating_add(1);
     let mask = (1u64 << exponent.saturating_sub(bits)).wrapping_sub(1);
     match chunks.checked_add(mask) {
         Some(up) => up & !mask,

@@ -8,7 +8,7 @@ pub fn clean(text: &str) -> String {
 }
 
 /// Bidirectional controls, zero-width characters that hide, line separators and tags.
-fn steers(c: char) -> bool {
+pub(crate) fn steers(c: char) -> bool {
     matches!(
         c,
         '\u{061c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

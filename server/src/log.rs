@@ -119,7 +119,12 @@ pub enum Step {
 impl Log {
     /// An empty log.
     pub fn new(channel: &ChannelId, record: Record) -> Self {
-        Self { head: Head::first(channel, &record.incarnation), record, marks: Vec::new(), sealed: false }
+        Self {
+            head: Head::first(channel, &record.incarnation),
+            record,
+            marks: Vec::new(),
+            sealed: false,
+        }
     }
 
     /// The position the next entry gets.
@@ -151,7 +156,16 @@ impl Log {
         match step {
             Step::Opened(_) | Step::Dropped => {}
             Step::Renewed(day) => self.record.expires = self.record.expires.max(*day),
-            Step::Placed { incarnation, seq, kind, id, digest, expires, by, envelope } => {
+            Step::Placed {
+                incarnation,
+                seq,
+                kind,
+                id,
+                digest,
+                expires,
+                by,
+                envelope,
+            } => {
                 if *incarnation != self.record.incarnation || *seq != self.next() {
                     return;
                 }

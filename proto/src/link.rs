@@ -1,0 +1,246 @@
+//! Where a relay is, how it is known again, and the right to open channels on it. SPEC.md 7.1.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+pub use crate::armor::ArmorError;
+use crate::{
+    Admission, Secret,
+    armor::{self, Fields},
+    limits::LINK_ADDRESSES_MAX,
+};
+
+/// The first byte of a relay link's payload.
+pub(crate) const LINK_V1: u8 = 0x41;
+
+/// SHA-256 of the SubjectPublicKeyInfo of the relay's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pin([u8; 32]);
+
+impl Pin {
+    /// Takes a hash as it is.
+    pub const fn new(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    /// The pin of a key, given its DER-encoded SubjectPublicKeyInfo.
+    pub fn of(spki: &[u8]) -> Self {
+        Self(Sha256::digest(spki).into())
+    }
+
+    /// The hash.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pin(..)")
+    }
+}
+
+/// An address and a UDP port.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Address {
+    /// An IPv4 address.
+    V4(Ipv4Addr, u16),
+    /// An IPv6 address.
+    V6(Ipv6Addr, u16),
+    /// A host name, 1 to 127 bytes of ASCII letters, digits, hyphens and dots.
+    Host(String, u16),
+}
+
+const V4: u8 = 4;
+const V6: u8 = 6;
+/// A host's tag is this and its length.
+const HOST: u8 = 0x80;
+
+impl Address {
+    fn encode(&self, to: &mut Vec<u8>) {
+        let port = match self {
+            Self::V4(ip, port) => {
+                to.push(V4);
+                to.extend_from_slice(&ip.octets());
+                port
+            }
+            Self::V6(ip, port) => {
+                to.push(V6);
+                to.extend_from_slice(&ip.octets());
+                port
+            }
+            Self::Host(host, port) => {
+                to.push(HOST | u8::try_from(host.len()).unwrap_or(0));
+                to.extend_from_slice(host.as_bytes());
+                port
+            }
+        };
+        to.extend_from_slice(&port.to_be_bytes());
+    }
+
+    fn decode(from: &mut Fields<'_>) -> Result<Self, ArmorError> {
+        let [tag] = from.take()?;
+        let address = match tag {
+            V4 => Self::V4(Ipv4Addr::from(from.take::<4>()?), port(from)?),
+            V6 => Self::V6(Ipv6Addr::from(from.take::<16>()?), port(from)?),
+            tag if tag & HOST != 0 => {
+                let host = from.take_slice(usize::from(tag & !HOST))?;
+                let host = String::from_utf8(host.to_vec()).map_err(|_| ArmorError::Address)?;
+                Self::host(host, port(from)?).ok_or(ArmorError::Address)?
+            }
+            _ => return Err(ArmorError::Address),
+        };
+        Ok(address)
+    }
+
+    /// A host name; `None` if it is none.
+    pub fn host(name: String, port: u16) -> Option<Self> {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.');
+        ((1..=127).contains(&name.len()) && name.bytes().all(plain)).then_some(Self::Host(name, port))
+    }
+}
+
+fn port(from: &mut Fields<'_>) -> Result<u16, ArmorError> {
+    Ok(u16::from_be_bytes(from.take()?))
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(v4) => Self::V4(*v4.ip(), v4.port()),
+            SocketAddr::V6(v6) => Self::V6(*v6.ip(), v6.port()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(ip, port) => write!(f, "{ip}:{port}"),
+            Self::V6(ip, port) => write!(f, "[{ip}]:{port}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Address(..)")
+    }
+}
+
+/// `HOST:PORT`, `1.2.3.4:PORT` or `[::1]:PORT`.
+impl FromStr for Address {
+    type Err = ArmorError;
+
+    fn from_str(text: &str) -> Result<Self, ArmorError> {
+        if let Ok(address) = SocketAddr::from_str(text) {
+            return Ok(address.into());
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(ArmorError::Address)?;
+        let port = port.parse().map_err(|_| ArmorError::Address)?;
+        Self::host(host.to_string(), port).ok_or(ArmorError::Address)
+    }
+}
+
+/// Where a relay is and how it is known again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayAddress {
+    /// Where to try, in this order; at least one.
+    pub addresses: Vec<Address>,
+    /// The pin of its key.
+    pub pin: Pin,
+}
+
+/// What an operator gives to those who may open channels: `martletd link`.
+///
+/// ```
+/// use martlet_proto::{Admission, Secret, link::{Pin, RelayAddress, RelayLink}};
+/// let link = RelayLink {
+///     relay: RelayAddress { addresses: vec!["relay.example:4433".parse()?], pin: Pin::new([1; 32]) },
+///     admission: Admission::new(Secret::new([2; 16])),
+/// };
+/// assert_eq!(link.to_string().parse::<RelayLink>()?, link);
+/// # Ok::<(), martlet_proto::link::ArmorError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayLink {
+    /// Where it is and how it is known again.
+    pub relay: RelayAddress,
+    /// The right to open channels.
+    pub admission: Admission,
+}
+
+impl fmt::Display for RelayLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut payload = vec![
+            LINK_V1,
+            u8::try_from(self.relay.addresses.len()).unwrap_or(u8::MAX),
+        ];
+        for address in &self.relay.addresses {
+            encode_address(address, &mut payload);
+        }
+        payload.extend_from_slice(self.relay.pin.as_bytes());
+        payload.extend_from_slice(self.admission.secret().expose());
+        f.write_str(&armor::encode(&payload))
+    }
+}
+
+impl FromStr for RelayLink {
+    type Err = ArmorError;
+
+    fn from_str(text: &str) -> Result<Self, ArmorError> {
+        let payload = armor::decode(text)?;
+        let mut fields = Fields::new(&payload);
+        expect_version(fields.take()?, LINK_V1)?;
+        let [count] = fields.take()?;
+        if !(1..=LINK_ADDRESSES_MAX).contains(&usize::from(count)) {
+            return Err(ArmorError::Address);
+        }
+        let addresses = (0..count)
+            .map(|_| decode_address(&mut fields))
+            .collect::<Result<_, _>>()?;
+        let pin = Pin(fields.take()?);
+        let admission = Admission::new(Secret::new(fields.take()?));
+        fields.end()?;
+        Ok(Self {
+            relay: RelayAddress { addresses, pin },
+            admission,
+        })
+    }
+}
+
+pub(crate) fn encode_address(address: &Address, to: &mut Vec<u8>) {
+    address.encode(to);
+}
+
+pub(crate) fn decode_address(from: &mut Fields<'_>) -> Result<Address, ArmorError> {
+    Address::decode(from)
+}
+
+/// Refuses a payload of another kind or version than `wanted`.
+pub(crate) fn expect_version([found]: [u8; 1], wanted: u8) -> Result<(), ArmorError> {
+    let name = |version: u8| {
+        if version & 0x40 == 0 {
+            "an invite"
+        } else {
+            "a relay link"
+        }
+    };
+    if found == wanted {
+        Ok(())
+    } else if name(found) == name(wanted) {
+        Err(ArmorError::Version(found & !0x40))
+    } else {
+        Err(ArmorError::Kind {
+            found: name(found),
+            wanted: name(wanted),
+        })
+    }
+}
