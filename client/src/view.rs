@@ -1,0 +1,280 @@
+//! What the client shows: plain values without secrets, cleaned of what steers a terminal.
+
+use std::path::PathBuf;
+
+use martlet_proto::{Day, Time, card::Uses, case::Role, letter::LetterId};
+use serde::{Deserialize, Serialize};
+
+/// An invite of one's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteView {
+    /// The text to hand over, beginning with `martlet:`.
+    pub invite: String,
+    /// By which `revoke` names it.
+    pub id: String,
+    /// The owner's note.
+    pub label: Option<String>,
+    /// How often it may be used.
+    pub uses: Uses,
+    /// The first day on which it is of no use.
+    pub expires: Day,
+    /// Whether it can be used.
+    pub state: InviteState,
+    /// Whether its card still has to reach the relay.
+    pub queued: bool,
+}
+
+/// Whether an invite can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InviteState {
+    /// It can.
+    Open,
+    /// It was good for one case, which was opened.
+    Used,
+    /// It was withdrawn.
+    Revoked,
+}
+
+/// A person as another member sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// By which commands name them.
+    pub member: String,
+    /// The name they give themselves.
+    pub name: String,
+    /// What they are in the case.
+    pub role: Role,
+    /// Their identity key, to be compared.
+    pub fingerprint: String,
+    /// Whether the safety number was compared and matched.
+    pub verified: bool,
+    /// Whether this is the vault's owner.
+    pub me: bool,
+}
+
+/// A case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseView {
+    /// By which commands name it.
+    pub case: String,
+    /// The owner's note.
+    pub label: String,
+    /// Who is in it.
+    pub members: Vec<MemberView>,
+    /// Letters that were not read yet.
+    pub unread: u64,
+    /// Letters and documents that wait to be sent.
+    pub unsent: u64,
+    /// When the last letter was written or received.
+    pub last: Option<Time>,
+    /// What the owner should know about it.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that should not happen with an honest relay and honest members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The relay showed a log that does not fit what it showed before, or what another member saw.
+    RelayDiffers,
+    /// The channel vanished from the relay and was created anew; letters wait for counsel.
+    RelayForgot,
+    /// This device cannot follow the case any more; it must be taken in again.
+    Lost,
+}
+
+/// A letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetterView {
+    /// Its name.
+    pub id: LetterId,
+    /// The member who wrote it.
+    pub from: String,
+    /// The name they give themselves.
+    pub name: String,
+    /// What they were in the case.
+    pub role: Role,
+    /// When its sender says it was written.
+    pub sent: Time,
+    /// When this device received it (for one's own: when it was written).
+    pub received: Time,
+    /// What it is.
+    pub kind: LetterKind,
+    /// Its words, for a text or a notice.
+    pub text: Option<String>,
+    /// Its document.
+    pub file: Option<FileView>,
+    /// For one's own letters: whether it still waits to be sent.
+    pub queued: bool,
+    /// The members from whom a receipt came.
+    pub delivered_to: Vec<String>,
+    /// Whether it was written by the vault's owner.
+    pub mine: bool,
+}
+
+/// What a letter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LetterKind {
+    /// Words.
+    Text,
+    /// A document.
+    Document,
+    /// Something about the case itself.
+    Notice,
+    /// The sender wishes to leave.
+    Leave,
+    /// Something of a later version of the program.
+    Unknown(u16),
+}
+
+/// A document in a letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileView {
+    /// By which `get` names it: the letter's name.
+    pub id: LetterId,
+    /// A safe file name.
+    pub name: String,
+    /// The content's size.
+    pub size_bytes: u64,
+    /// SHA-256 of the content.
+    pub sha256: [u8; 32],
+}
+
+/// A letter that was given to `send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Its name.
+    pub id: LetterId,
+    /// What it is.
+    pub kind: LetterKind,
+    /// Whether it still waits to be sent.
+    pub queued: bool,
+    /// SHA-256 of a document's content.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// What a `sync` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synced {
+    /// Letters that reached the relay.
+    pub sent: u64,
+    /// Letters that came in.
+    pub received: u64,
+    /// Letters that still wait.
+    pub queued: u64,
+    /// Cases that were opened by others since.
+    pub new_cases: u64,
+}
+
+/// A document that was fetched and verified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of the content.
+    pub sha256: [u8; 32],
+    /// The content's size.
+    pub size_bytes: u64,
+}
+
+/// How far a document has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// Bytes of content done.
+    pub done_bytes: u64,
+    /// Bytes of content in all.
+    pub total_bytes: u64,
+}
+
+/// The stages of sending and fetching a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Encrypting it into the vault.
+    Sealing,
+    /// Sending it to the relay.
+    Sending,
+    /// Fetching it from the relay.
+    Fetching,
+}
+
+/// The number that two people compare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Safety {
+    /// The member it is about.
+    pub member: MemberView,
+    /// Twelve groups of five digits: the same on both devices.
+    pub number: String,
+    /// A short code of the case's present epoch: the same on all devices that have read as far.
+    pub epoch_code: String,
+    /// Whether it was recorded that it matched.
+    pub verified: bool,
+}
+
+/// How the client stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether every relay in use answered.
+    pub online: bool,
+    /// By which way: `quic`.
+    pub path: Option<String>,
+    /// Letters and documents that wait to be sent.
+    pub unsent: u64,
+    /// Cases.
+    pub cases: u64,
+    /// Letters that were not read yet.
+    pub unread: u64,
+    /// Whether the relay's day and this device's differ by more than one.
+    pub clock_off: bool,
+}
+
+/// Something that happened while following.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Event {
+    /// A letter came in.
+    Letter {
+        /// Its case.
+        case: String,
+        /// The letter.
+        letter: LetterView,
+    },
+    /// A letter of one's own reached the relay.
+    Sent {
+        /// Its case.
+        case: String,
+        /// The letter.
+        id: LetterId,
+    },
+    /// A member's device has stored a letter of one's own.
+    Delivered {
+        /// Its case.
+        case: String,
+        /// The letter.
+        id: LetterId,
+        /// The member.
+        to: String,
+    },
+    /// Somebody opened a case.
+    Case {
+        /// The case.
+        case: CaseView,
+    },
+    /// The relay was reached.
+    Online,
+    /// The relay is out of reach; the client keeps trying.
+    Offline,
+    /// Something that should not happen.
+    Warning {
+        /// The case.
+        case: String,
+        /// What.
+        warning: Warning,
+    },
+}
+
+/// The id of a case is 16 bytes; people write it as 26 letters and digits, or as many of the first as are unique.
+pub fn name_of(id: &[u8; 16]) -> String {
+    data_encoding::BASE32_NOPAD.encode(id).to_lowercase()
+}
