@@ -19,11 +19,19 @@ pub const CAPACITY_MAX: usize = capacity(64 << 10);
 /// `u32 length ‖ content ‖ zeros` for the smallest envelope that holds it; `None` if none does.
 pub fn pad(content: &[u8]) -> Option<Vec<u8>> {
     let size = SIZES.into_iter().find(|size| capacity(*size) >= content.len())?;
+    pad_to(content, size.checked_sub(NONCE + TAG)?)
+}
+
+/// `u32 length ‖ content ‖ zeros`, `size` bytes in all; `None` if it does not fit.
+pub fn pad_to(content: &[u8], size: usize) -> Option<Vec<u8>> {
     let length = u32::try_from(content.len()).ok()?;
-    let mut plain = Vec::with_capacity(size);
+    if size < content.len().checked_add(LENGTH)? {
+        return None;
+    }
+    let mut plain = Vec::with_capacity(size.checked_add(TAG)?);
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(content);
-    plain.resize(size.checked_sub(NONCE + TAG)?, 0);
+    plain.resize(size, 0);
     Some(plain)
 }
 

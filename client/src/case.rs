@@ -1,0 +1,350 @@
+//! One case: an MLS group, a chain of epoch channels, and the rules that keep it from getting stuck. SPEC.md 8. Pure.
+//!
+//! The shell asks [`next`](Case::next) what to ask of the relay, makes the batch it gets durable, asks, and hands the
+//! answer to [`answered`](Case::answered), whose batch it makes durable before anything else. Killed between any two
+//! of these steps, a case goes on from what the vault holds: letters and commits are sent again with identical bytes.
+
+mod begin;
+mod read;
+mod send;
+mod show;
+
+use std::collections::BTreeMap;
+
+use martlet_proto::{
+    Answer, Call, ChannelId, Grant, Keeper, Reader, Refusal, Secret, Token, TokenHash, Writer,
+    case::{CaseContext, Role},
+    derive::EpochKeys,
+    letter::LetterId,
+};
+
+use crate::{
+    entropy::Entropy,
+    error::Error,
+    identity::behind_leaf,
+    me::Me,
+    mls::Group,
+    record::{
+        CaseKeys, CaseRecord, LetterRecord, MemberRecord, OutRecord, PendingCommit, Reading, Standing, decode, encode,
+    },
+    vault::{Batch, Name, Table},
+    view::{Event, Warning},
+};
+
+/// Positions of the log whose heads are kept, to be held against what letters say.
+const HEADS_KEPT: usize = 64;
+
+/// A case in memory.
+pub struct Case {
+    index: u64,
+    record: CaseRecord,
+    group: Group,
+    keep: Option<Token<Keeper>>,
+    pending: Option<PendingCommit>,
+    epoch: Epoch,
+    letters: BTreeMap<u64, LetterRecord>,
+    by_id: BTreeMap<LetterId, u64>,
+    outbox: BTreeMap<u64, OutRecord>,
+    /// Whether everything the relay had when it was last asked was read.
+    caught_up: bool,
+    /// Whether the channel must be opened before anything else.
+    must_open: bool,
+    /// Whether counsel's inbox must be opened before first contact.
+    inbox_must_open: bool,
+}
+
+/// What follows from the group's present epoch.
+struct Epoch {
+    context: CaseContext,
+    keys: EpochKeys,
+    channel: ChannelId,
+}
+
+impl Epoch {
+    fn of(group: &Group) -> Result<Self, Error> {
+        let context = parse_context(&group.context().map_err(internal)?)?;
+        let keys = EpochKeys::derive(&group.epoch_secret().map_err(internal)?);
+        let channel = keys.channel(&context.keep);
+        Ok(Self { context, keys, channel })
+    }
+
+    fn reader(&self) -> Grant<Reader> {
+        Grant { channel: self.channel, token: self.keys.read.clone() }
+    }
+
+    fn writer(&self) -> Grant<Writer> {
+        Grant { channel: self.channel, token: self.keys.write.clone() }
+    }
+}
+
+/// What a call was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Opening counsel's inbox.
+    OpenInbox,
+    /// First contact: the item of the outbox.
+    Contact(u64),
+    /// Opening the epoch's channel.
+    Open,
+    /// Reading on.
+    Read,
+    /// Sending letters: the items of the outbox.
+    Letters(Vec<u64>),
+    /// Sending a commit of one's own.
+    Commit,
+}
+
+/// What to do next: make the batch durable, then make the call.
+pub struct Next {
+    /// What must be durable before the call.
+    pub batch: Batch,
+    /// The call.
+    pub call: Call,
+    /// What it is for: goes back into [`Case::answered`].
+    pub purpose: Purpose,
+}
+
+/// What followed from an answer: make the batch durable before anything else, then tell the events.
+#[derive(Default)]
+pub struct Turn {
+    /// What must be durable.
+    pub batch: Batch,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+fn internal(_: crate::mls::MlsError) -> Error {
+    Error::Internal("the group cannot be used")
+}
+
+/// The record's name in the vault.
+pub fn record_name(index: u64) -> Name {
+    Name::new(Table::Cases, [0; 16], index)
+}
+
+/// The name of a case's ratchet state in the vault.
+pub fn ratchet_name(id: &[u8; 16]) -> Vec<u8> {
+    [b"case ", id.as_slice()].concat()
+}
+
+fn parse_context(bytes: &[u8]) -> Result<CaseContext, Error> {
+    let malformed = Error::Protocol("the case's context is malformed");
+    match postcard::take_from_bytes::<CaseContext>(bytes) {
+        Ok((context, [])) if context.version == 1 => Ok(context),
+        Ok(_) | Err(_) => Err(malformed),
+    }
+}
+
+impl Case {
+    /// A case as the vault kept it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::VaultDamaged`] if the parts do not fit together.
+    pub fn load(
+        me: &Me,
+        index: u64,
+        record: CaseRecord,
+        ratchet: &[u8],
+        letters: BTreeMap<u64, LetterRecord>,
+        outbox: BTreeMap<u64, OutRecord>,
+        entropy: &mut Entropy,
+    ) -> Result<Self, Error> {
+        let keys: CaseKeys = decode(ratchet)?;
+        let group = Group::from_blob(entropy.secret(), me.leaf(), &keys.group)
+            .map_err(|_| Error::VaultDamaged("a case's group"))?;
+        let epoch = Epoch::of(&group)?;
+        let by_id = letters.iter().map(|(at, letter)| (letter.letter.id, *at)).collect();
+        Ok(Self {
+            index,
+            record,
+            group,
+            keep: keys.keep,
+            pending: keys.pending,
+            epoch,
+            letters,
+            by_id,
+            outbox,
+            caught_up: false,
+            must_open: false,
+            inbox_must_open: false,
+        })
+    }
+
+    /// The case's id.
+    pub fn id(&self) -> &[u8; 16] {
+        &self.record.id
+    }
+
+    /// What the vault keeps of it.
+    pub fn record(&self) -> &CaseRecord {
+        &self.record
+    }
+
+    /// Forgets that the log was read to its end: something may have come since.
+    pub fn look_again(&mut self) {
+        self.caught_up = false;
+    }
+
+    /// Whether everything the relay had when it was last asked was read.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// The epoch's channel and the right to read it, to follow it; and where to follow it from.
+    pub fn following(&self) -> Option<(Grant<Reader>, martlet_proto::Follow)> {
+        let (cursor, _) = self.record.reading.at?;
+        Some((self.epoch.reader(), martlet_proto::Follow { from: cursor.seq }))
+    }
+
+    /// The present epoch's channel.
+    pub fn channel(&self) -> ChannelId {
+        self.epoch.channel
+    }
+
+    /// Takes what the relay answered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for a refusal that only time or people mend; [`Error::Protocol`] if the relay misbehaves.
+    /// What waited still waits.
+    pub fn answered(
+        &mut self,
+        me: &Me,
+        purpose: Purpose,
+        answer: Result<Answer, Refusal>,
+        now: martlet_proto::Time,
+        entropy: &mut Entropy,
+    ) -> Result<Turn, Error> {
+        let wrong = Error::Protocol("the relay answered another question");
+        match (purpose, answer) {
+            (Purpose::OpenInbox, Ok(Answer::Tip(_))) => {
+                self.inbox_must_open = false;
+                Ok(Turn::default())
+            }
+            (Purpose::Contact(_), Err(Refusal::Closed)) if !self.inbox_must_open => {
+                self.inbox_must_open = true;
+                Ok(Turn::default())
+            }
+            (Purpose::Contact(out), Ok(Answer::Placed(_))) => Ok(self.contact_made(out)),
+            (Purpose::Open, Ok(Answer::Tip(tip))) => self.opened(&tip),
+            (Purpose::Read, Ok(Answer::Slots(slots))) => self.take_slots(me, slots, now, entropy),
+            (Purpose::Letters(sent), Ok(Answer::Placed(placed))) => self.letters_placed(&sent, &placed),
+            (Purpose::Commit, Ok(Answer::Placed(_))) | (Purpose::Letters(_), Err(Refusal::Sealed)) => {
+                self.caught_up = false;
+                Ok(Turn::default())
+            }
+            (Purpose::Letters(sent), Err(Refusal::Conflict)) => Ok(self.forget_sealed(&sent)),
+            (
+                Purpose::Read | Purpose::Letters(_) | Purpose::Commit,
+                Err(Refusal::Closed | Refusal::OtherIncarnation),
+            ) => {
+                self.must_open = true;
+                Ok(Turn::default())
+            }
+            (_, Err(refusal)) => Err(Error::Refused(refusal)),
+            (_, Ok(_)) => Err(wrong),
+        }
+    }
+
+    fn role_of(&self, identity: &[u8; 32]) -> Option<Role> {
+        self.epoch.context.role(identity)
+    }
+
+    /// The identity behind a leaf of the present epoch.
+    fn identity_at(&self, leaf: u32) -> Option<[u8; 32]> {
+        let members = self.group.members();
+        let member = members.iter().find(|member| member.index == leaf)?;
+        behind_leaf(&member.credential, &member.signature_key)
+    }
+
+    /// Puts what changes with nearly every step into a batch.
+    fn save(&self, batch: &mut Batch) -> Result<(), Error> {
+        batch.put(record_name(self.index), encode(&self.record)?);
+        let keys = CaseKeys {
+            group: self.group.to_blob().map_err(internal)?.to_vec(),
+            keep: self.keep.clone(),
+            pending: self.pending.clone(),
+        };
+        batch.put_ratchet(&ratchet_name(&self.record.id), encode(&keys)?);
+        Ok(())
+    }
+
+    /// Puts the record alone into a batch, where no ratchet moved.
+    fn save_record(&self, batch: &mut Batch) -> Result<(), Error> {
+        batch.put(record_name(self.index), encode(&self.record)?);
+        Ok(())
+    }
+
+    fn save_letter(&self, at: u64, batch: &mut Batch) -> Result<(), Error> {
+        if let Some(letter) = self.letters.get(&at) {
+            batch.put(Name::new(Table::Letters, self.record.id, at), encode(letter)?);
+        }
+        Ok(())
+    }
+
+    fn out_name(&self, out: u64) -> Name {
+        Name::new(Table::Outbox, self.record.id, out)
+    }
+
+    fn warn(&mut self, warning: Warning, events: &mut Vec<Event>) {
+        if !self.record.warnings.contains(&warning) {
+            self.record.warnings.push(warning);
+            events.push(Event::Warning { case: crate::view::name_of(&self.record.id), warning });
+        }
+    }
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Case(..)")
+    }
+}
+
+fn keep_info(group: &[u8], keep: &TokenHash) -> Vec<u8> {
+    [martlet_proto::case::KEEP_INFO, group, keep.as_bytes()].concat()
+}
+
+fn fresh_reading() -> Reading {
+    Reading::default()
+}
+
+fn member(identity: [u8; 32], name: &str, role: Role) -> MemberRecord {
+    MemberRecord { identity, name: martlet_proto::clean(name).replace(['\n', '\t'], " "), role, verified: false }
+}
+
+/// What both sides of a first contact put into their records alike.
+struct Beginning {
+    id: [u8; 16],
+    label: String,
+    members: Vec<MemberRecord>,
+    rescue_counsel: Secret<32>,
+    rescue_client: Secret<32>,
+    relay: martlet_proto::link::RelayAddress,
+    admission: Option<martlet_proto::Admission>,
+    commit_due: bool,
+}
+
+impl Beginning {
+    fn record(self) -> CaseRecord {
+        CaseRecord {
+            id: self.id,
+            label: self.label,
+            relay: self.relay,
+            admission: self.admission,
+            members: self.members,
+            rescue_counsel: self.rescue_counsel,
+            rescue_client: self.rescue_client,
+            reading: fresh_reading(),
+            next_letter: 0,
+            next_out: 0,
+            unread: 0,
+            last: None,
+            receipts_due: Vec::new(),
+            commit_due: self.commit_due,
+            holding: false,
+            standing: Standing::Member,
+            warnings: Vec::new(),
+        }
+    }
+}

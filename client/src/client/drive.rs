@@ -1,0 +1,227 @@
+//! Speaking for cases: the loop of asking, making durable and answering, and `sync`.
+
+use std::sync::Arc;
+
+use martlet_proto::{letter::LetterId, link::RelayAddress};
+
+use super::{Client, entropy, now};
+use crate::{
+    case::{Next, Turn},
+    error::{Error, Mismatch},
+    link::{Link, LinkError},
+    view::{Event, Synced},
+};
+
+/// Calls made for one case in one go; a relay that wants more misbehaves.
+const CALLS_MAX: usize = 100_000;
+
+impl From<LinkError> for Error {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Unreachable => Self::Unreachable,
+            LinkError::WrongPin => Self::Verification(Mismatch::Pin),
+            LinkError::Version(_) => Self::Protocol("the relay speaks another version; update this program"),
+            LinkError::Protocol(what) => Self::Protocol(what),
+            LinkError::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+impl Client {
+    /// A link to a relay: the one in use, or a new one.
+    pub(super) async fn link(&self, relay: &RelayAddress) -> Result<Arc<dyn Link>, Error> {
+        let in_use = self.inner.links.lock().ok().and_then(|mut links| {
+            links.retain(|(_, link)| !link.is_closed());
+            links.iter().find(|(at, _)| at == relay).map(|(_, link)| Arc::clone(link))
+        });
+        if let Some(link) = in_use {
+            return Ok(link);
+        }
+        let link = self.inner.connect.connect(relay).await?;
+        if let Ok(mut links) = self.inner.links.lock() {
+            links.push((relay.clone(), Arc::clone(&link)));
+        }
+        Ok(link)
+    }
+
+    /// Every relay that a case, an open invite or the owner uses.
+    pub(super) fn relays(&self) -> Result<Vec<RelayAddress>, Error> {
+        let core = self.core()?;
+        let cases = core.cases.iter().map(|case| case.record().relay.clone());
+        let invites = core.invites.iter().map(|(_, invite)| invite.home.relay.clone());
+        let home = core.me.profile().relay.iter().map(|home| home.relay.clone());
+        let mut relays: Vec<RelayAddress> = Vec::new();
+        for relay in cases.chain(invites).chain(home) {
+            if !relays.contains(&relay) {
+                relays.push(relay);
+            }
+        }
+        Ok(relays)
+    }
+
+    /// Speaks for one case until there is nothing more to say, documents included.
+    pub(super) async fn drive(&self, id: &[u8; 16], link: &dyn Link) -> Result<(), Error> {
+        self.drive_letters(id, link).await?;
+        if self.send_uploads(id, link).await? {
+            self.drive_letters(id, link).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn turn_of(&self, id: &[u8; 16]) -> Result<Arc<tokio::sync::Mutex<()>>, Error> {
+        let mut driving = self.inner.driving.lock().map_err(|_| Error::Internal("an earlier failure"))?;
+        Ok(Arc::clone(driving.entry(*id).or_default()))
+    }
+
+    pub(super) async fn drive_letters(&self, id: &[u8; 16], link: &dyn Link) -> Result<(), Error> {
+        let turn = self.turn_of(id)?;
+        let _mine = turn.lock().await;
+        for _ in 0..CALLS_MAX {
+            let Some(Next { call, purpose, .. }) = self.next(id)? else { return Ok(()) };
+            let answer = match link.call(call).await {
+                Ok(answer) => Ok(answer),
+                Err(LinkError::Refused(refusal)) => Err(refusal),
+                Err(other) => return Err(other.into()),
+            };
+            let events = {
+                let mut core = self.core()?;
+                let at = core.at_id(id)?;
+                let core = &mut *core;
+                let case = core.cases.get_mut(at).ok_or(Error::Internal("a case vanished"))?;
+                let Turn { batch, events } = case.answered(&core.me, purpose, answer, now(), &mut entropy()?)?;
+                core.commit(batch)?;
+                events
+            };
+            self.tell(events).await;
+        }
+        Err(Error::Protocol("the relay's log has no end"))
+    }
+
+    /// What to ask for a case, with everything durable that must be before.
+    fn next(&self, id: &[u8; 16]) -> Result<Option<Next>, Error> {
+        let mut core = self.core()?;
+        let at = core.at_id(id)?;
+        let core = &mut *core;
+        let case = core.cases.get_mut(at).ok_or(Error::Internal("a case vanished"))?;
+        let Some(mut next) = case.next(&core.me, now(), &mut entropy()?)? else { return Ok(None) };
+        core.commit(std::mem::take(&mut next.batch))?;
+        Ok(Some(next))
+    }
+
+    /// Tries to deliver what a case has; says whether this letter still waits.
+    pub(super) async fn deliver(&self, id: &[u8; 16], letter: &LetterId) -> Result<bool, Error> {
+        self.inner.wake.notify_one();
+        self.look_again(id)?;
+        let relay = self.relay_of(id)?;
+        let tried = match self.link(&relay).await {
+            Ok(link) => self.drive(id, link.as_ref()).await,
+            Err(error) => Err(error),
+        };
+        let queued = self.is_queued(id, letter)?;
+        match tried {
+            Ok(()) | Err(Error::Unreachable) => Ok(queued),
+            Err(_) if !queued => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn look_again(&self, id: &[u8; 16]) -> Result<(), Error> {
+        let mut core = self.core()?;
+        let at = core.at_id(id)?;
+        if let Some(case) = core.cases.get_mut(at) {
+            case.look_again();
+        }
+        Ok(())
+    }
+
+    pub(super) fn relay_of(&self, id: &[u8; 16]) -> Result<RelayAddress, Error> {
+        let core = self.core()?;
+        let at = core.at_id(id)?;
+        core.cases.get(at).map(|case| case.record().relay.clone()).ok_or(Error::Internal("a case vanished"))
+    }
+
+    fn is_queued(&self, id: &[u8; 16], letter: &LetterId) -> Result<bool, Error> {
+        let core = self.core()?;
+        let at = core.at_id(id)?;
+        let letter = core.cases.get(at).and_then(|case| case.letter(&core.me, letter));
+        Ok(letter.is_some_and(|letter| letter.queued))
+    }
+
+    pub(super) async fn sync_all(&self) -> Result<Synced, Error> {
+        let (before_letters, before_queued, before_cases) = self.tally()?;
+        let mut failed = None;
+        for relay in self.relays()? {
+            let done = match self.link(&relay).await {
+                Ok(link) => self.sync_relay(&relay, link.as_ref()).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                failed = Some(worse(failed, error));
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let (letters, queued, cases) = self.tally()?;
+        Ok(Synced {
+            sent: before_queued.saturating_sub(queued),
+            received: letters.saturating_sub(before_letters),
+            queued,
+            new_cases: cases.saturating_sub(before_cases),
+        })
+    }
+
+    /// Everything there is to do on one relay. One case's trouble does not keep the others waiting.
+    pub(super) async fn sync_relay(&self, relay: &RelayAddress, link: &dyn Link) -> Result<(), Error> {
+        let mut failed = None;
+        if let Err(error) = self.tend_invites(relay, link).await {
+            failed = Some(error);
+        }
+        for id in self.cases_on(relay)? {
+            self.look_again(&id)?;
+            match self.drive(&id, link).await {
+                Ok(()) => {}
+                Err(Error::Unreachable) => return Err(Error::Unreachable),
+                Err(error) => failed = Some(worse(failed, error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    pub(super) fn cases_on(&self, relay: &RelayAddress) -> Result<Vec<[u8; 16]>, Error> {
+        let core = self.core()?;
+        let here = core.cases.iter().filter(|case| case.record().relay == *relay);
+        Ok(here.map(|case| *case.id()).collect())
+    }
+
+    /// Letters of others, letters of one's own that wait, cases.
+    fn tally(&self) -> Result<(u64, u64, u64), Error> {
+        let core = self.core()?;
+        let (mut received, mut queued) = (0u64, 0u64);
+        for case in &core.cases {
+            let letters = case.letters(&core.me, false);
+            let theirs = letters.iter().filter(|letter| !letter.mine).count();
+            received = received.saturating_add(u64::try_from(theirs).unwrap_or(u64::MAX));
+            queued = queued.saturating_add(core.view(case).unsent);
+        }
+        Ok((received, queued, u64::try_from(core.cases.len()).unwrap_or(u64::MAX)))
+    }
+
+    /// Tells whoever follows whether a relay is in reach.
+    pub(super) async fn tell_reach(&self, event: Event) {
+        self.tell(vec![event]).await;
+    }
+}
+
+/// Of two failures, the one a person should hear of: what failed to verify, then what was refused, then the rest.
+fn worse(one: Option<Error>, other: Error) -> Error {
+    let rank = |error: &Error| match error {
+        Error::Verification(_) => 0,
+        Error::Unreachable => 2,
+        _ => 1,
+    };
+    match one {
+        Some(one) if rank(&one) <= rank(&other) => one,
+        Some(_) | None => other,
+    }
+}
