@@ -1,1 +1,3 @@
 //! The Martlet client.
+
+pub mod mls;

@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 
 /// `N` secret bytes. The only way out is [`expose`](Self::expose), which is easy to search for.
 #[derive(Clone)]
-pub struct Secret<const N: usize>(Zeroizing<Box<[u8; N]>>);
+pub struct Secret<const N: usize>(Box<Zeroizing<[u8; N]>>);
 
 impl<const N: usize> Secret<N> {
     /// Takes secret bytes. The caller wipes its own copy, if it keeps one.
     pub fn new(bytes: [u8; N]) -> Self {
-        Self(Zeroizing::new(Box::new(bytes)))
+        Self(Box::new(Zeroizing::new(bytes)))
     }
 
     /// Takes secret bytes of exactly `N` length; `None` for any other.
