@@ -27,7 +27,9 @@ pub(super) fn pack(name: &[u8], storage: &MemoryStorage) -> Result<Zeroizing<Vec
     let rows: BTreeMap<&Vec<u8>, &Vec<u8>> = (&*values).into_iter().collect();
     // Room for the whole text, so that the buffer never moves and leaves a copy behind.
     let room = rows.iter().fold(1024_usize, |sum, (key, value)| {
-        sum.saturating_add(key.len()).saturating_add(value.len()).saturating_add(64)
+        sum.saturating_add(key.len())
+            .saturating_add(value.len())
+            .saturating_add(64)
     });
     let mut blob = Zeroizing::new(Vec::with_capacity(room));
     blob.push(VERSION);
@@ -53,11 +55,33 @@ pub(super) fn unpack(blob: &[u8], storage: &MemoryStorage) -> Result<Vec<u8>, Ml
         let mut value = lengthen(pull(&mut rest)?)?;
         values.insert(key.to_vec(), std::mem::take(&mut *value));
     }
-    if rest.is_empty() { Ok(name) } else { Err(MlsError::Damaged) }
+    if rest.is_empty() {
+        Ok(name)
+    } else {
+        Err(MlsError::Damaged)
+    }
+}
+
+/// Makes a new group keep no resumption secrets of past epochs: no PSK is ever injected into a case.
+///
+/// OpenMLS keeps 32 in a group it creates, whatever it is told; of one that is joined it keeps as many as it is told.
+pub(super) fn forget_resumption(storage: &MemoryStorage) -> Result<(), MlsError> {
+    let mut values = storage.values.write().map_err(|_| MlsError::Internal)?;
+    let key = values
+        .keys()
+        .find(|key| key.starts_with(b"ResumptionPsk"))
+        .cloned()
+        .ok_or(MlsError::Internal)?;
+    let none = br#"{"max_number_of_secrets":0,"resumption_psk":[],"cursor":0}"#;
+    let old = values.insert(key, none.to_vec());
+    drop(Zeroizing::new(old.unwrap_or_default()));
+    Ok(())
 }
 
 fn number(count: usize) -> Result<[u8; 4], MlsError> {
-    u32::try_from(count).map(u32::to_be_bytes).map_err(|_| MlsError::Internal)
+    u32::try_from(count)
+        .map(u32::to_be_bytes)
+        .map_err(|_| MlsError::Internal)
 }
 
 fn push(blob: &mut Vec<u8>, bytes: &[u8]) -> Result<(), MlsError> {
@@ -104,7 +128,9 @@ fn shorten(text: &[u8]) -> Result<Zeroizing<Vec<u8>>, MlsError> {
 
 /// Restores what [`shorten`] replaced.
 fn lengthen(short: &[u8]) -> Result<Zeroizing<Vec<u8>>, MlsError> {
-    let mut text = Zeroizing::new(Vec::with_capacity(short.len().saturating_mul(4).saturating_add(64)));
+    let mut text = Zeroizing::new(Vec::with_capacity(
+        short.len().saturating_mul(4).saturating_add(64),
+    ));
     let mut rest = short;
     while let Some((&first, tail)) = rest.split_first() {
         rest = tail;
@@ -128,7 +154,13 @@ fn lengthen(short: &[u8]) -> Result<Zeroizing<Vec<u8>>, MlsError> {
 
 fn decimal(text: &mut Vec<u8>, byte: u8) {
     let digits = [byte / 100, byte / 10 % 10, byte % 10];
-    let skip = if byte >= 100 { 0 } else if byte >= 10 { 1 } else { 2 };
+    let skip = if byte >= 100 {
+        0
+    } else if byte >= 10 {
+        1
+    } else {
+        2
+    };
     text.extend(digits.iter().skip(skip).map(|digit| digit.saturating_add(b'0')));
 }
 
@@ -137,7 +169,11 @@ fn list(text: &[u8]) -> Option<(Zeroizing<Vec<u8>>, &[u8])> {
     let mut rest = text.strip_prefix(b"[")?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(64));
     loop {
-        let count = rest.iter().take(4).take_while(|byte| byte.is_ascii_digit()).count();
+        let count = rest
+            .iter()
+            .take(4)
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         let (digits, after) = rest.split_at_checked(count)?;
         let value: u8 = std::str::from_utf8(digits).ok()?.parse().ok()?;
         if count > 1 && digits.first() == Some(&b'0') {
@@ -180,7 +216,11 @@ mod tests {
     #[test]
     fn a_damaged_blob_is_refused() {
         let storage = MemoryStorage::default();
-        storage.values.write().unwrap().insert(b"key".to_vec(), b"[1,2,3,4,5]".to_vec());
+        storage
+            .values
+            .write()
+            .unwrap()
+            .insert(b"key".to_vec(), b"[1,2,3,4,5]".to_vec());
         let blob = pack(b"name", &storage).unwrap();
         let again = MemoryStorage::default();
         assert_eq!(unpack(&blob, &again).unwrap(), b"name");

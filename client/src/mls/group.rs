@@ -8,9 +8,9 @@ use openmls::{
     group::{MergeCommitError, MergePendingCommitError},
     prelude::{
         Extension, ExtensionType, Extensions, GroupContext, GroupId, LeafNodeIndex, Lifetime, MlsGroup,
-        MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_CIPHERTEXT_WIRE_FORMAT_POLICY,
-        ProcessedMessageContent, ProtocolMessage, RequiredCapabilitiesExtension, Sender,
-        SenderRatchetConfiguration, StagedWelcome, UnknownExtension,
+        MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
+        PURE_CIPHERTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolMessage,
+        RequiredCapabilitiesExtension, Sender, SenderRatchetConfiguration, StagedWelcome, UnknownExtension,
     },
 };
 use openmls_traits::OpenMlsProvider as _;
@@ -128,11 +128,17 @@ impl Group {
             .sender_ratchet_configuration(ratchet())
             .max_past_epochs(0)
             .padding_size(0)
-            // No PSK is ever injected, and each one kept would be a secret of a past epoch.
-            .number_of_resumption_psks(0)
             .build(&provider, &signer, leaf.credential_with_key())
             .map_err(|_| MlsError::Internal)?;
-        Ok(Self { group, provider, signer })
+        blob::forget_resumption(provider.storage())?;
+        let group = MlsGroup::load(provider.storage(), group.group_id())
+            .ok()
+            .flatten();
+        Ok(Self {
+            group: group.ok_or(MlsError::Internal)?,
+            provider,
+            signer,
+        })
     }
 
     /// Joins a group by a Welcome and the private half of the key package it names.
@@ -166,7 +172,11 @@ impl Group {
             .and_then(|builder| builder.skip_lifetime_validation().build())
             .and_then(|staged| staged.into_group(&provider))
             .map_err(|why| refusal::welcome(&why))?;
-        let group = Self { group, provider, signer: LeafSigner::from(leaf) };
+        let group = Self {
+            group,
+            provider,
+            signer: LeafSigner::from(leaf),
+        };
         if group.group.ciphersuite() != SUITE || staged::context(group.group.extensions()).is_none() {
             return Err(MlsError::Unsupported);
         }
@@ -194,7 +204,12 @@ impl Group {
             .ok()
             .flatten()
             .ok_or(MlsError::Damaged)?;
-        Self { group, provider, signer: LeafSigner::from(leaf) }.check_leaf()
+        Self {
+            group,
+            provider,
+            signer: LeafSigner::from(leaf),
+        }
+        .check_leaf()
     }
 
     /// The group's id.
@@ -249,7 +264,9 @@ impl Group {
         if !self.is_active() {
             return Err(MlsError::Removed);
         }
-        let secret = self.group.export_secret(self.provider.crypto(), EPOCH_LABEL, b"", 32);
+        let secret = self
+            .group
+            .export_secret(self.provider.crypto(), EPOCH_LABEL, b"", 32);
         let secret = Zeroizing::new(secret.map_err(|_| MlsError::Internal)?);
         Secret::from_slice(&secret).ok_or(MlsError::Internal)
     }
@@ -288,7 +305,11 @@ impl Group {
             return Err(MlsError::Removed);
         }
         let crypto = self.provider.crypto();
-        let add = change.add.iter().map(|bytes| package::read(bytes, crypto)).collect::<Result<Vec<_>, _>>()?;
+        let add = change
+            .add
+            .iter()
+            .map(|bytes| package::read(bytes, crypto))
+            .collect::<Result<Vec<_>, _>>()?;
         self.group.set_aad(change.aad);
         let bundle = stage(
             &mut self.group,
@@ -302,7 +323,11 @@ impl Group {
         let (message, welcome) = bundle?;
         let pending = self.group.pending_commit().ok_or(MlsError::Internal)?;
         let next = staged::next_secret(pending, self.provider.crypto())?;
-        Ok(Commit { message, welcome, next })
+        Ok(Commit {
+            message,
+            welcome,
+            next,
+        })
     }
 
     /// Whether a commit of ours is pending.
@@ -319,10 +344,12 @@ impl Group {
         if !self.has_pending() {
             return Err(MlsError::NotPending);
         }
-        self.group.merge_pending_commit(&self.provider).map_err(|why| match why {
-            MergePendingCommitError::MlsGroupStateError(why) => refusal::state(&why),
-            MergePendingCommitError::MergeCommitError(_) => MlsError::Internal,
-        })
+        self.group
+            .merge_pending_commit(&self.provider)
+            .map_err(|why| match why {
+                MergePendingCommitError::MlsGroupStateError(why) => refusal::state(&why),
+                MergePendingCommitError::MergeCommitError(_) => MlsError::Internal,
+            })
     }
 
     /// Forgets our pending commit, if there is one.
@@ -331,7 +358,9 @@ impl Group {
     ///
     /// [`MlsError::Internal`] only.
     pub fn clear_pending(&mut self) -> Result<(), MlsError> {
-        self.group.clear_pending_commit(self.provider.storage()).map_err(|_| MlsError::Internal)
+        self.group
+            .clear_pending_commit(self.provider.storage())
+            .map_err(|_| MlsError::Internal)
     }
 
     /// Opens a message of the current epoch. A commit is only applied by [`merge`](Self::merge).
@@ -355,16 +384,20 @@ impl Group {
             std::cmp::Ordering::Equal => {}
         }
         let handshake = message.is_handshake_message();
-        let processed =
-            self.group.process_message(&self.provider, message).map_err(|why| refusal::process(&why))?;
+        let processed = self
+            .group
+            .process_message(&self.provider, message)
+            .map_err(|why| refusal::process(&why))?;
         let Sender::Member(sender) = *processed.sender() else {
             return Err(MlsError::Malformed);
         };
         let aad = processed.aad().to_vec();
         match processed.into_content() {
-            ProcessedMessageContent::ApplicationMessage(letter) => {
-                Ok(Processed::Letter { sender: sender.u32(), body: Zeroizing::new(letter.into_bytes()), aad })
-            }
+            ProcessedMessageContent::ApplicationMessage(letter) => Ok(Processed::Letter {
+                sender: sender.u32(),
+                body: Zeroizing::new(letter.into_bytes()),
+                aad,
+            }),
             ProcessedMessageContent::StagedCommitMessage(commit) => {
                 let crypto = self.provider.crypto();
                 let staged = Staged::judge(&self.group, crypto, sender.u32(), aad, commit)?;
@@ -392,7 +425,10 @@ impl Group {
 
     /// Refuses a leaf whose key is not the one in the group.
     fn check_leaf(self) -> Result<Self, MlsError> {
-        let key = self.group.own_leaf_node().map(|leaf| leaf.signature_key().as_slice());
+        let key = self
+            .group
+            .own_leaf_node()
+            .map(|leaf| leaf.signature_key().as_slice());
         // A removed member has no leaf any more, and nothing to sign.
         if self.is_active() && key != Some(self.signer.public().as_slice()) {
             return Err(MlsError::OtherLeaf);
@@ -428,7 +464,10 @@ fn stage(
         .stage_commit(provider)
         .map_err(|_| MlsError::Internal)?
         .into_messages();
-    Ok((message_bytes(&message)?, welcome.as_ref().map(message_bytes).transpose()?))
+    Ok((
+        message_bytes(&message)?,
+        welcome.as_ref().map(message_bytes).transpose()?,
+    ))
 }
 
 fn context_extensions(context: &[u8]) -> Result<Extensions<GroupContext>, MlsError> {

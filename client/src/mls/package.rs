@@ -20,7 +20,9 @@ use openmls_traits::{
 use tls_codec::{DeserializeBytes as _, Serialize as _};
 use zeroize::Zeroizing;
 
-use super::{CONTEXT_EXTENSION, KEEP_KEY_EXTENSION, MlsError, Provider, SUITE, blob, provider::Crypto, refusal};
+use super::{
+    CONTEXT_EXTENSION, KEEP_KEY_EXTENSION, MlsError, Provider, SUITE, blob, provider::Crypto, refusal,
+};
 
 /// How much longer, at each end, the written lifetime is than the offered one: 400 days, as long as commits are kept.
 pub const GRACE_SECONDS: u64 = 400 * 24 * 60 * 60;
@@ -98,18 +100,31 @@ pub fn keypackage(
     not_after: u64,
 ) -> Result<Package, MlsError> {
     let provider = Provider::new(seed);
-    let lifetime =
-        Lifetime::init(not_before.saturating_sub(GRACE_SECONDS), not_after.saturating_add(GRACE_SECONDS));
+    let lifetime = Lifetime::init(
+        not_before.saturating_sub(GRACE_SECONDS),
+        not_after.saturating_add(GRACE_SECONDS),
+    );
     let bundle = KeyPackage::builder()
         .key_package_lifetime(lifetime)
         .leaf_node_capabilities(capabilities())
         .leaf_node_extensions(leaf_extensions(keep_key)?)
-        .build(SUITE, &provider, &LeafSigner::from(leaf), leaf.credential_with_key())
+        .build(
+            SUITE,
+            &provider,
+            &LeafSigner::from(leaf),
+            leaf.credential_with_key(),
+        )
         .map_err(|_| MlsError::Internal)?;
     let package = bundle.key_package();
     let reference = reference(package, provider.crypto())?;
-    let public = MlsMessageOut::from(package.clone()).tls_serialize_detached().map_err(|_| MlsError::Internal)?;
-    Ok(Package { public, reference, private: blob::pack(&reference, provider.storage())? })
+    let public = MlsMessageOut::from(package.clone())
+        .tls_serialize_detached()
+        .map_err(|_| MlsError::Internal)?;
+    Ok(Package {
+        public,
+        reference,
+        private: blob::pack(&reference, provider.storage())?,
+    })
 }
 
 /// What a valid key package says.
@@ -154,8 +169,14 @@ pub(super) fn read(bytes: &[u8], crypto: &Crypto) -> Result<KeyPackage, MlsError
     let MlsMessageBodyIn::KeyPackage(package) = message.extract() else {
         return Err(MlsError::Malformed);
     };
-    let package = package.validate(crypto, ProtocolVersion::Mls10).map_err(|why| refusal::package(&why))?;
-    let able = package.leaf_node().capabilities().extensions().contains(&ExtensionType::Unknown(CONTEXT_EXTENSION));
+    let package = package
+        .validate(crypto, ProtocolVersion::Mls10)
+        .map_err(|why| refusal::package(&why))?;
+    let able = package
+        .leaf_node()
+        .capabilities()
+        .extensions()
+        .contains(&ExtensionType::Unknown(CONTEXT_EXTENSION));
     if package.ciphersuite() != SUITE || !able {
         return Err(MlsError::Unsupported);
     }
@@ -172,7 +193,11 @@ pub(super) fn describe(package: &KeyPackage, crypto: &Crypto) -> Result<PackageI
     }
     Ok(PackageInfo {
         credential: leaf.credential().serialized_content().to_vec(),
-        signature_key: leaf.signature_key().as_slice().try_into().map_err(|_| MlsError::Malformed)?,
+        signature_key: leaf
+            .signature_key()
+            .as_slice()
+            .try_into()
+            .map_err(|_| MlsError::Malformed)?,
         keep_key: keep_key(leaf),
         reference: reference(package, crypto)?,
         not_before: lifetime.not_before().saturating_add(GRACE_SECONDS),
@@ -181,7 +206,9 @@ pub(super) fn describe(package: &KeyPackage, crypto: &Crypto) -> Result<PackageI
 }
 
 pub(super) fn keep_key(leaf: &LeafNode) -> Option<Vec<u8>> {
-    leaf.extensions().unknown(KEEP_KEY_EXTENSION).map(|extension| extension.0.clone())
+    leaf.extensions()
+        .unknown(KEEP_KEY_EXTENSION)
+        .map(|extension| extension.0.clone())
 }
 
 pub(super) fn capabilities() -> Capabilities {

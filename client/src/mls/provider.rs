@@ -24,8 +24,8 @@ use openmls_traits::{
     crypto::OpenMlsCrypto,
     random::OpenMlsRand,
     types::{
-        AeadType, Ciphersuite, CryptoError, ExporterSecret, HashType, HpkeCiphertext, HpkeConfig, HpkeKemType,
-        HpkeKeyPair, KemOutput, SignatureScheme,
+        AeadType, Ciphersuite, CryptoError, ExporterSecret, HashType, HpkeCiphertext, HpkeConfig,
+        HpkeKemType, HpkeKeyPair, KemOutput, SignatureScheme,
     },
 };
 use rand_chacha::ChaCha20Rng;
@@ -54,7 +54,10 @@ pub struct Provider {
 impl Provider {
     /// A provider with nothing stored, whose randomness is all drawn from `seed`. Never use a seed twice.
     pub fn new(seed: Secret<32>) -> Self {
-        Self { crypto: Crypto::new(&seed), storage: MemoryStorage::default() }
+        Self {
+            crypto: Crypto::new(&seed),
+            storage: MemoryStorage::default(),
+        }
     }
 }
 
@@ -117,7 +120,10 @@ impl Crypto {
                 )
             })?
             .map_err(|_| CryptoError::HpkeEncryptionError)?;
-        Ok(HpkeCiphertext { kem_output: encapped.to_bytes().to_vec().into(), ciphertext: ciphertext.into() })
+        Ok(HpkeCiphertext {
+            kem_output: encapped.to_bytes().to_vec().into(),
+            ciphertext: ciphertext.into(),
+        })
     }
 
     fn send_export<K: Kem>(
@@ -135,7 +141,9 @@ impl Crypto {
             })?
             .map_err(|_| CryptoError::SenderSetupError)?;
         let mut secret = vec![0; length];
-        sender.export(context, &mut secret).map_err(|_| CryptoError::ExporterError)?;
+        sender
+            .export(context, &mut secret)
+            .map_err(|_| CryptoError::ExporterError)?;
         Ok((encapped.to_bytes().to_vec(), secret.into()))
     }
 }
@@ -154,8 +162,8 @@ pub fn xwing_decapsulation_key(ikm: &[u8]) -> Secret<32> {
 
 fn open<K: Kem>(sealed: &HpkeCiphertext, key: &[u8], info: &[u8], aad: &[u8]) -> Outcome<Vec<u8>> {
     let key = K::PrivateKey::from_bytes(key).map_err(|_| CryptoError::ReceiverSetupError)?;
-    let encapped =
-        K::EncappedKey::from_bytes(sealed.kem_output.as_slice()).map_err(|_| CryptoError::ReceiverSetupError)?;
+    let encapped = K::EncappedKey::from_bytes(sealed.kem_output.as_slice())
+        .map_err(|_| CryptoError::ReceiverSetupError)?;
     check_info(info)?;
     hpke::single_shot_open::<HpkeAead, HkdfSha256, K>(
         &OpModeR::Base,
@@ -181,24 +189,41 @@ fn receive_export<K: Kem>(
     let receiver = hpke::setup_receiver::<HpkeAead, HkdfSha256, K>(&OpModeR::Base, &key, &encapped, info)
         .map_err(|_| CryptoError::ReceiverSetupError)?;
     let mut secret = vec![0; length];
-    receiver.export(context, &mut secret).map_err(|_| CryptoError::ExporterError)?;
+    receiver
+        .export(context, &mut secret)
+        .map_err(|_| CryptoError::ExporterError)?;
     Ok(secret.into())
 }
 
 fn key_pair<K: Kem>(private: &K::PrivateKey) -> HpkeKeyPair {
-    HpkeKeyPair { private: private.to_bytes().to_vec().into(), public: K::sk_to_pk(private).to_bytes().to_vec() }
+    HpkeKeyPair {
+        private: private.to_bytes().to_vec().into(),
+        public: K::sk_to_pk(private).to_bytes().to_vec(),
+    }
 }
 
 fn check_info(info: &[u8]) -> Outcome<()> {
-    if info.len() <= INFO_BYTES_MAX { Ok(()) } else { Err(CryptoError::InvalidLength) }
+    if info.len() <= INFO_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(CryptoError::InvalidLength)
+    }
 }
 
 fn check_hash(hash: HashType) -> Outcome<()> {
-    if hash == HashType::Sha2_256 { Ok(()) } else { Err(CryptoError::UnsupportedHashAlgorithm) }
+    if hash == HashType::Sha2_256 {
+        Ok(())
+    } else {
+        Err(CryptoError::UnsupportedHashAlgorithm)
+    }
 }
 
 fn check_scheme(scheme: SignatureScheme) -> Outcome<()> {
-    if scheme == SignatureScheme::ED25519 { Ok(()) } else { Err(CryptoError::UnsupportedSignatureScheme) }
+    if scheme == SignatureScheme::ED25519 {
+        Ok(())
+    } else {
+        Err(CryptoError::UnsupportedSignatureScheme)
+    }
 }
 
 fn cipher(kind: AeadType, key: &[u8]) -> Outcome<ChaCha20Poly1305> {
@@ -222,11 +247,18 @@ macro_rules! with_kem {
 impl OpenMlsCrypto for Crypto {
     fn supports(&self, suite: Ciphersuite) -> Outcome<()> {
         let known = self.supported_ciphersuites().contains(&suite);
-        if known { Ok(()) } else { Err(CryptoError::UnsupportedCiphersuite) }
+        if known {
+            Ok(())
+        } else {
+            Err(CryptoError::UnsupportedCiphersuite)
+        }
     }
 
     fn supported_ciphersuites(&self) -> Vec<Ciphersuite> {
-        vec![super::SUITE, Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519]
+        vec![
+            super::SUITE,
+            Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519,
+        ]
     }
 
     fn hkdf_extract(&self, hash: HashType, salt: &[u8], ikm: &[u8]) -> Outcome<SecretVLBytes> {
@@ -257,14 +289,28 @@ impl OpenMlsCrypto for Crypto {
         Ok(Sha256::digest(data).to_vec())
     }
 
-    fn aead_encrypt(&self, kind: AeadType, key: &[u8], plain: &[u8], nonce: &[u8], aad: &[u8]) -> Outcome<Vec<u8>> {
+    fn aead_encrypt(
+        &self,
+        kind: AeadType,
+        key: &[u8],
+        plain: &[u8],
+        nonce: &[u8],
+        aad: &[u8],
+    ) -> Outcome<Vec<u8>> {
         let nonce = nonce.try_into().map_err(|_| CryptoError::InvalidLength)?;
         cipher(kind, key)?
             .encrypt(nonce, Payload { msg: plain, aad })
             .map_err(|_| CryptoError::CryptoLibraryError)
     }
 
-    fn aead_decrypt(&self, kind: AeadType, key: &[u8], sealed: &[u8], nonce: &[u8], aad: &[u8]) -> Outcome<Vec<u8>> {
+    fn aead_decrypt(
+        &self,
+        kind: AeadType,
+        key: &[u8],
+        sealed: &[u8],
+        nonce: &[u8],
+        aad: &[u8],
+    ) -> Outcome<Vec<u8>> {
         let nonce = nonce.try_into().map_err(|_| CryptoError::InvalidLength)?;
         cipher(kind, key)?
             .decrypt(nonce, Payload { msg: sealed, aad })
@@ -278,7 +324,13 @@ impl OpenMlsCrypto for Crypto {
         Ok((seed.to_vec(), key.verifying_key().to_bytes().to_vec()))
     }
 
-    fn verify_signature(&self, scheme: SignatureScheme, data: &[u8], key: &[u8], signature: &[u8]) -> Outcome<()> {
+    fn verify_signature(
+        &self,
+        scheme: SignatureScheme,
+        data: &[u8],
+        key: &[u8],
+        signature: &[u8],
+    ) -> Outcome<()> {
         check_scheme(scheme)?;
         let signature = Signature::from_slice(signature).map_err(|_| CryptoError::InvalidSignature)?;
         VerifyingKey::from_bytes(key.try_into().map_err(|_| CryptoError::InvalidLength)?)
@@ -340,7 +392,9 @@ impl OpenMlsCrypto for Crypto {
 
     fn derive_hpke_keypair(&self, config: HpkeConfig, ikm: &[u8]) -> Outcome<HpkeKeyPair> {
         match config.0 {
-            HpkeKemType::DhKem25519 => Ok(key_pair::<X25519HkdfSha256>(&X25519HkdfSha256::derive_keypair(ikm).0)),
+            HpkeKemType::DhKem25519 => Ok(key_pair::<X25519HkdfSha256>(
+                &X25519HkdfSha256::derive_keypair(ikm).0,
+            )),
             HpkeKemType::XWingKemDraft6 => {
                 let private = <XWing as Kem>::PrivateKey::from_bytes(xwing_decapsulation_key(ikm).expose())
                     .map_err(|_| CryptoError::CryptoLibraryError)?;

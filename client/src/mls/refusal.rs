@@ -31,7 +31,9 @@ fn validation(why: &ValidationError) -> MlsError {
         ValidationError::UnableToDecrypt(why) => decryption(why),
         ValidationError::InvalidSignature | ValidationError::UnknownMember => MlsError::Undecryptable,
         // The only part of the check of an Add that depends on the reader.
-        ValidationError::KeyPackageVerifyError(KeyPackageVerifyError::LifetimeError(_)) => MlsError::Inapplicable,
+        ValidationError::KeyPackageVerifyError(KeyPackageVerifyError::LifetimeError(_)) => {
+            MlsError::Inapplicable
+        }
         _ => MlsError::Malformed,
     }
 }

@@ -44,14 +44,29 @@ impl Staged {
                 _ => return Err(MlsError::Malformed),
             }
         }
-        let old = group.public_group().leaf(openmls::prelude::LeafNodeIndex::new(sender));
+        let old = group
+            .public_group()
+            .leaf(openmls::prelude::LeafNodeIndex::new(sender));
         if !same_identity(old, commit.update_path_leaf_node()) {
             return Err(MlsError::Malformed);
         }
-        let next = if commit.self_removed() { None } else { Some(next_secret(&commit, crypto)?) };
+        let next = if commit.self_removed() {
+            None
+        } else {
+            Some(next_secret(&commit, crypto)?)
+        };
         let context = context(commit.group_context().extensions()).ok_or(MlsError::Malformed)?;
         let group_id = group.group_id().to_vec();
-        Ok(Self { commit, group_id, sender, aad, next, context, added, removed })
+        Ok(Self {
+            commit,
+            group_id,
+            sender,
+            aad,
+            next,
+            context,
+            added,
+            removed,
+        })
     }
 
     /// The leaf index of its sender.
@@ -110,13 +125,17 @@ impl Staged {
 
 /// The epoch secret of the epoch that a staged commit, ours or another's, leads to.
 pub(super) fn next_secret(commit: &StagedCommit, crypto: &Crypto) -> Result<Secret<32>, MlsError> {
-    let secret = commit.export_secret(crypto, EPOCH_LABEL, b"", 32).map_err(|_| MlsError::Internal)?;
+    let secret = commit
+        .export_secret(crypto, EPOCH_LABEL, b"", 32)
+        .map_err(|_| MlsError::Internal)?;
     Secret::from_slice(&zeroize::Zeroizing::new(secret)).ok_or(MlsError::Internal)
 }
 
 /// The case's context among the extensions of a GroupContext.
 pub(super) fn context(extensions: &Extensions<GroupContext>) -> Option<Vec<u8>> {
-    extensions.unknown(CONTEXT_EXTENSION).map(|extension| extension.0.clone())
+    extensions
+        .unknown(CONTEXT_EXTENSION)
+        .map(|extension| extension.0.clone())
 }
 
 fn same_identity(old: Option<&LeafNode>, new: Option<&LeafNode>) -> bool {
