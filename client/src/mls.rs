@@ -9,16 +9,19 @@
 //! that is kept from ever deciding anything.
 
 mod blob;
+mod change;
 pub mod group;
 pub mod package;
 pub mod provider;
+mod receive;
 mod refusal;
 mod staged;
 
 #[cfg(test)]
 mod tests;
 
-pub use group::{Change, Commit, Group, Member, Processed};
+pub use change::{Change, Commit, Member, Processed};
+pub use group::Group;
 pub use package::{Leaf, Package, PackageInfo, inspect_package, keypackage};
 pub use provider::Provider;
 pub use staged::Staged;

@@ -24,7 +24,10 @@ const LIST_LENGTH_MIN: usize = 4;
 /// Writes all rows of a storage, under a name.
 pub(super) fn pack(name: &[u8], storage: &MemoryStorage) -> Result<Zeroizing<Vec<u8>>, MlsError> {
     let values = storage.values.read().map_err(|_| MlsError::Internal)?;
-    let rows: BTreeMap<&Vec<u8>, &Vec<u8>> = (&*values).into_iter().collect();
+    let rows: BTreeMap<&Vec<u8>, &Vec<u8>> = values
+        .keys()
+        .filter_map(|key| Some((key, values.get(key)?)))
+        .collect();
     // Room for the whole text, so that the buffer never moves and leaves a copy behind.
     let room = rows.iter().fold(1024_usize, |sum, (key, value)| {
         sum.saturating_add(key.len())

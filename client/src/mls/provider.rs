@@ -13,7 +13,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use hkdf::Hkdf;
 use hmac::Mac as _;
 use hpke::{
-    Deserializable, Kem, OpModeR, OpModeS, Serializable,
+    Deserializable, Kem, OpModeS, Serializable,
     aead::ChaCha20Poly1305 as HpkeAead,
     kdf::HkdfSha256,
     kem::{X25519HkdfSha256, XWing},
@@ -38,11 +38,9 @@ use shake::{
 use tls_codec::SecretVLBytes;
 use zeroize::{Zeroize as _, Zeroizing};
 
-type Outcome<T> = Result<T, CryptoError>;
+use super::receive::{check_info, key_pair, open, receive_export};
 
-/// The longest HPKE `info` for which the `hpke` crate does not panic is `2^16 - 6`. The update paths and Welcomes of a
-/// large group reach it, so it is refused here.
-const INFO_BYTES_MAX: usize = 65_000;
+pub(super) type Outcome<T> = Result<T, CryptoError>;
 
 /// OpenMLS's provider: our cryptography, randomness from a seed, and storage in memory that is wiped when dropped.
 #[derive(Debug)]
@@ -158,56 +156,6 @@ pub fn xwing_decapsulation_key(ikm: &[u8]) -> Secret<32> {
     let mut key = Secret::new([0; 32]);
     hash.finalize_xof().read(key.expose_mut());
     key
-}
-
-fn open<K: Kem>(sealed: &HpkeCiphertext, key: &[u8], info: &[u8], aad: &[u8]) -> Outcome<Vec<u8>> {
-    let key = K::PrivateKey::from_bytes(key).map_err(|_| CryptoError::ReceiverSetupError)?;
-    let encapped = K::EncappedKey::from_bytes(sealed.kem_output.as_slice())
-        .map_err(|_| CryptoError::ReceiverSetupError)?;
-    check_info(info)?;
-    hpke::single_shot_open::<HpkeAead, HkdfSha256, K>(
-        &OpModeR::Base,
-        &key,
-        &encapped,
-        info,
-        sealed.ciphertext.as_slice(),
-        aad,
-    )
-    .map_err(|_| CryptoError::HpkeDecryptionError)
-}
-
-fn receive_export<K: Kem>(
-    encapped: &[u8],
-    key: &[u8],
-    info: &[u8],
-    context: &[u8],
-    length: usize,
-) -> Outcome<ExporterSecret> {
-    let key = K::PrivateKey::from_bytes(key).map_err(|_| CryptoError::ReceiverSetupError)?;
-    let encapped = K::EncappedKey::from_bytes(encapped).map_err(|_| CryptoError::ReceiverSetupError)?;
-    check_info(info)?;
-    let receiver = hpke::setup_receiver::<HpkeAead, HkdfSha256, K>(&OpModeR::Base, &key, &encapped, info)
-        .map_err(|_| CryptoError::ReceiverSetupError)?;
-    let mut secret = vec![0; length];
-    receiver
-        .export(context, &mut secret)
-        .map_err(|_| CryptoError::ExporterError)?;
-    Ok(secret.into())
-}
-
-fn key_pair<K: Kem>(private: &K::PrivateKey) -> HpkeKeyPair {
-    HpkeKeyPair {
-        private: private.to_bytes().to_vec().into(),
-        public: K::sk_to_pk(private).to_bytes().to_vec(),
-    }
-}
-
-fn check_info(info: &[u8]) -> Outcome<()> {
-    if info.len() <= INFO_BYTES_MAX {
-        Ok(())
-    } else {
-        Err(CryptoError::InvalidLength)
-    }
 }
 
 fn check_hash(hash: HashType) -> Outcome<()> {
