@@ -1,6 +1,7 @@
 //! The properties of a case's group, told with Amal, her counsel Ines and the interpreter Yusuf.
 
 #![expect(clippy::print_stdout, reason = "sizes are shown to whoever asks")]
+#![expect(clippy::arithmetic_side_effects, reason = "a test may panic")]
 
 use martlet_proto::Secret;
 use openmls_traits::OpenMlsProvider as _;
