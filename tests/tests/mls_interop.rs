@@ -44,6 +44,50 @@ fn a_case_runs_between_two_implementations() {
         .generate_key_package_message(ExtensionList::default(), leaf_extensions, None)
         .unwrap();
     let package = package.to_bytes().unwrap();
+    let commit = amal
+        .commit(Change {
+            add: vec![package],
+            ..Change::default()
+        })
+        .unwrap();
+    amal.merge_pending().unwrap();
+    let welcome = MlsMessage::from_bytes(&commit.welcome.unwrap()).unwrap();
+    let mut ines = client.join_group(None, &welcome, None).unwrap().0;
+    assert_eq!(amal.members()[1].keep_key, Some(vec![7; 1216]));
+    same_epoch(&amal, &ines, b"context 0");
+
+    // Letters both ways.
+    let letter = amal.encrypt(b"from amal", b"beside").unwrap();
+    match ines
+        .process_incoming_message(MlsMessage::from_bytes(&letter).unwrap())
+        .unwrap()
+    {
+        ReceivedMessage::ApplicationMessage(letter) => {
+            assert_eq!(
+                (letter.data(), &letter.authenticated_data[..]),
+                (&b"from amal"[..], &b"beside"[..])
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let letter = ines
+        .encrypt_application_message(b"from ines", b"beside".to_vec())
+        .unwrap()
+        .to_bytes()
+        .unwrap();
+    match amal.process(&letter).unwrap() {
+        Processed::Letter { sender: 1, body, aad } => {
+            assert_eq!((&body[..], &aad[..]), (&b"from ines"[..], &b"beside"[..]));
+        }
+        other => panic!("{other:?}"),
+    }
+
+    // A commit of ours that changes the context, with data beside it.
+    let change = Change {
+        context: Some(b"context 1".to_vec()),
+        aad: b"keep".to_vec(),
+        ..Change::default()
+    };
     let commit = amal.commit(change).unwrap();
     match ines
         .process_incoming_message(MlsMessage::from_bytes(&commit.message).unwrap())
