@@ -1,5 +1,12 @@
 //! A case between Martlet's group and mls-rs, the independent implementation, in suite 0x004D.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test may fail it"
+)]
+
 use martlet::mls::{Change, Group, Leaf, Processed};
 use martlet_proto::Secret;
 use mls_rs::{

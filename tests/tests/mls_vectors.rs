@@ -3,6 +3,12 @@
 //! They are read from the folder named by `MARTLET_MLS_VECTORS`, or else from `../../shared/vectors/mls`, seen from this
 //! crate. Where they are absent, the test says so.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test may fail it"
+)]
 #![expect(clippy::print_stdout, reason = "a test says what it did not run")]
 
 use std::path::PathBuf;
