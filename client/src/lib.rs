@@ -1,6 +1,24 @@
 //! The Martlet client: cases, letters and documents, end to end encrypted through a relay that knows nothing.
 
+pub mod case;
+#[cfg(feature = "shell")]
+pub mod client;
+pub mod contact;
+pub mod entropy;
 pub mod error;
+pub mod file;
+pub mod identity;
+pub mod inbox;
+#[cfg(feature = "shell")]
+pub mod link;
+pub mod me;
+pub mod mls;
+pub mod record;
+pub mod sealed;
+pub mod vault;
+pub mod verified;
 pub mod view;
 
+#[cfg(feature = "shell")]
+pub use client::{Client, Cost, Following, NewCase, NewInvite, NewProfile, Which};
 pub use error::{Error, ErrorClass, Mismatch, Missing, Usage};
