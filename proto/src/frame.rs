@@ -11,8 +11,11 @@ use crate::{
     limits::{FRAME_BYTES_MAX, ITEMS_MAX},
 };
 
-/// The protocol's name for ALPN and version.
+/// The protocol's version.
 pub const VERSION: u16 = 1;
+
+/// The protocol's name in the TLS handshake (ALPN).
+pub const ALPN: &[u8] = b"martlet/1";
 
 /// Bytes of a frame before its type: the length.
 pub const LENGTH_BYTES: usize = 4;

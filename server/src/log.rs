@@ -3,6 +3,8 @@
 //! A [`Log`] is the fold of the [`Change`]s made to it: the relay applies them in memory, a store writes them down
 //! and can fold them again. Envelopes stay in the store; a log holds only their marks.
 
+use std::collections::BTreeMap;
+
 use martlet_proto::{
     ChannelId, Class, Day, Digest, EntryId, Envelope, Head, Incarnation, Kind, Seq, TokenHash,
 };
@@ -56,6 +58,10 @@ pub struct Log {
     pub head: Head,
     /// Whether only the keeper may add.
     pub sealed: bool,
+    /// Bytes of the envelopes that are kept.
+    held_bytes: u64,
+    /// Where each entry stands.
+    ids: BTreeMap<EntryId, Seq>,
 }
 
 /// What a channel was created with, and how long it is kept.
@@ -110,6 +116,8 @@ pub enum Step {
         /// The envelope.
         envelope: Envelope,
     },
+    /// Written by a store when it gives room back: the channel is there, and had this entry, which is gone.
+    Remembered(Record, Option<(Seq, Mark)>),
     /// The entries before this position were forgotten; their marks stay.
     Trimmed(Seq),
     /// The channel was forgotten.
@@ -124,12 +132,36 @@ impl Log {
             record,
             marks: Vec::new(),
             sealed: false,
+            held_bytes: 0,
+            ids: BTreeMap::new(),
         }
     }
 
     /// The position the next entry gets.
     pub fn next(&self) -> Seq {
         Seq::new(u64::try_from(self.marks.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Bytes of the envelopes that are kept.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// Where the entry of this name stands.
+    pub fn find(&self, id: &EntryId) -> Option<Seq> {
+        self.ids.get(id).copied()
+    }
+
+    /// Adds a mark as it was remembered, at the end.
+    pub fn push(&mut self, mark: Mark) {
+        let seq = self.next();
+        self.head = self.head.after(seq, mark.kind, &mark.digest);
+        self.sealed |= mark.by == Hand::Keeper;
+        if mark.presence == Presence::Here {
+            self.held_bytes = self.held_bytes.saturating_add(u64::from(mark.size_bytes));
+        }
+        self.ids.insert(mark.id, seq);
+        self.marks.push(mark);
     }
 
     /// The mark at a position, if the log is that long.
@@ -142,7 +174,7 @@ impl Log {
     /// Steps that do not fit (an entry that is not the next, or of another life) change nothing.
     pub fn fold(log: Option<Self>, channel: &ChannelId, step: &Step) -> Option<Self> {
         match (log, step) {
-            (_, Step::Opened(record)) => Some(Self::new(channel, *record)),
+            (_, Step::Opened(record)) | (None, Step::Remembered(record, _)) => Some(Self::new(channel, *record)),
             (None, _) | (Some(_), Step::Dropped) => None,
             (Some(mut log), step) => {
                 log.take(step);
@@ -154,7 +186,7 @@ impl Log {
     /// Applies a step that neither creates nor forgets the channel.
     pub fn take(&mut self, step: &Step) {
         match step {
-            Step::Opened(_) | Step::Dropped => {}
+            Step::Opened(_) | Step::Dropped | Step::Remembered(..) => {}
             Step::Renewed(day) => self.record.expires = self.record.expires.max(*day),
             Step::Placed {
                 incarnation,
@@ -169,9 +201,7 @@ impl Log {
                 if *incarnation != self.record.incarnation || *seq != self.next() {
                     return;
                 }
-                self.head = self.head.after(*seq, *kind, digest);
-                self.sealed |= *by == Hand::Keeper;
-                self.marks.push(Mark {
+                self.push(Mark {
                     kind: *kind,
                     id: *id,
                     digest: *digest,
@@ -184,7 +214,10 @@ impl Log {
             Step::Trimmed(before) => {
                 let count = usize::try_from(before.as_u64()).unwrap_or(usize::MAX);
                 for mark in self.marks.iter_mut().take(count) {
-                    mark.presence = Presence::Gone;
+                    if mark.presence == Presence::Here {
+                        self.held_bytes = self.held_bytes.saturating_sub(u64::from(mark.size_bytes));
+                        mark.presence = Presence::Gone;
+                    }
                 }
             }
         }

@@ -1,5 +1,9 @@
 //! Where channels rest. A store is told what changed and makes it durable at once, or not at all.
 
+pub mod memory;
+#[cfg(feature = "shell")]
+pub mod segments;
+
 use martlet_proto::{ChannelId, Day, Envelope, Seq};
 
 use crate::log::{Change, Log};
@@ -76,6 +80,13 @@ pub trait Store {
     ///
     /// As [`commit`](Self::commit).
     fn set_day(&mut self, day: Day) -> Result<(), StoreError>;
+
+    /// Makes the next opening quick. A store that is dropped without it loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    fn close(&mut self) -> Result<(), StoreError>;
 
     /// How much is held.
     fn totals(&self) -> Totals;

@@ -1,0 +1,61 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A relay for sealed letters: it knows no accounts, names, contacts or content.
+#[derive(Debug, Parser)]
+#[command(name = "martletd", version, about)]
+pub(crate) struct Command {
+    /// One JSON object on standard output, and nothing else there.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dir {
+    /// The relay's folder.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Makes keys, certificate, config and store; refuses to overwrite.
+    Init {
+        #[command(flatten)]
+        at: Dir,
+        /// An address and UDP port to listen on; port 0 takes a free one.
+        #[arg(long, value_name = "ADDR:PORT", default_values = ["0.0.0.0:4433"])]
+        listen: Vec<SocketAddr>,
+        /// What clients are told; without it, the addresses that are listened on.
+        #[arg(long, value_name = "HOST:PORT")]
+        public: Vec<String>,
+    },
+    /// Runs the relay until SIGTERM or SIGINT.
+    Serve {
+        #[command(flatten)]
+        at: Dir,
+    },
+    /// The relay's link: its addresses, its pinned key, the right to open channels.
+    Link {
+        #[command(flatten)]
+        at: Dir,
+    },
+    /// Totals, asked of the running relay.
+    Status {
+        #[command(flatten)]
+        at: Dir,
+    },
+    /// Checks keys, store, disk, clock, ports and permissions.
+    Doctor {
+        #[command(flatten)]
+        at: Dir,
+        /// Tells the running relay to believe a clock that jumped ahead.
+        #[arg(long)]
+        accept_clock: bool,
+    },
+}

@@ -1,0 +1,190 @@
+//! The shell around [`Relay`](crate::Relay): sockets in front, one thread for turns behind.
+//!
+//! Sessions parse frames and hand calls to a bounded queue; the turn thread takes all that wait, makes one turn of
+//! them, and hands the effects back. Waiting for the disk is what makes groups: the longer a sync takes, the more
+//! calls the next one carries.
+
+mod quic;
+mod session;
+pub mod turns;
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use martlet_proto::{
+    Time,
+    link::{Address, RelayAddress, RelayLink},
+};
+use tokio::sync::{oneshot, watch};
+
+use self::turns::{Turns, TurnsHandle};
+use crate::{
+    identity::{Identity, IdentityError},
+    store::{Store, StoreError, Totals},
+};
+
+/// How a relay is served.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// The addresses that clients are told; empty for those that are listened on.
+    pub public: Vec<Address>,
+    /// Connections at a time.
+    pub connections_max: u64,
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self { public: Vec::new(), connections_max: 10_000 }
+    }
+}
+
+/// Why a relay does not run, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A socket failed.
+    #[error("the relay's socket failed")]
+    Socket(#[source] std::io::Error),
+    /// Its keys cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its store failed: it must be started again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A relay that runs.
+pub struct Running {
+    listen: Vec<SocketAddr>,
+    link: RelayLink,
+    endpoints: Vec<quinn::Endpoint>,
+    accepting: Vec<tokio::task::JoinHandle<()>>,
+    turns: TurnsHandle,
+    stopped: watch::Receiver<bool>,
+    connections: Arc<AtomicU64>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell asks the system for the time")]
+pub(crate) fn now() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Time::from_secs(since.map(|since| since.as_secs()).unwrap_or_default())
+}
+
+/// Serves a store on some sockets, within a tokio runtime.
+///
+/// # Errors
+///
+/// [`ServeError`] if the relay cannot begin.
+pub fn serve<S: Store + Send + 'static>(
+    sockets: Vec<UdpSocket>,
+    store: S,
+    identity: &Identity,
+    serving: &Serving,
+) -> Result<Running, ServeError> {
+    let (turns, turns_end) = Turns::start(store, identity.admission().clone())?;
+    let connections = Arc::new(AtomicU64::new(0));
+    let (mut listen, mut endpoints, mut accepting) = (Vec::new(), Vec::new(), Vec::new());
+    let peers = Arc::new(AtomicU64::new(0));
+    for socket in sockets {
+        listen.push(socket.local_addr().map_err(ServeError::Socket)?);
+        let endpoint = quic::endpoint(socket, identity)?;
+        let accept = quic::accept(
+            endpoint.clone(),
+            turns.queue(),
+            Arc::clone(&connections),
+            Arc::clone(&peers),
+            serving.connections_max,
+        );
+        accepting.push(tokio::spawn(accept));
+        endpoints.push(endpoint);
+    }
+    let addresses = match serving.public.is_empty() {
+        true => listen.iter().map(|address| Address::from(*address)).collect(),
+        false => serving.public.clone(),
+    };
+    let link = RelayLink {
+        relay: RelayAddress { addresses, pin: identity.pin() },
+        admission: identity.admission().clone(),
+    };
+    Ok(Running { listen, link, endpoints, accepting, turns, stopped: turns_end, connections })
+}
+
+impl Running {
+    /// The addresses that are listened on.
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+
+    /// The relay's link.
+    pub fn link(&self) -> &RelayLink {
+        &self.link
+    }
+
+    /// Connections at this moment.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How much is held; `None` after the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is left behind.
+    pub async fn totals(&self) -> Option<(Totals, turns::ClockState)> {
+        let (answer, told) = oneshot::channel();
+        self.turns.queue().send(turns::Job::Totals(answer)).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Tells the relay to believe a clock that jumped.
+    ///
+    /// # Cancel safety
+    ///
+    /// The relay may have been told.
+    pub async fn accept_clock(&self) {
+        let _ = self.turns.queue().send(turns::Job::AcceptClock).await;
+    }
+
+    /// Waits until the store fails, if it does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is left behind.
+    pub async fn failed(&self) {
+        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+
+    /// Stops: takes nothing more, answers what was taken, closes the store.
+    ///
+    /// # Errors
+    ///
+    /// The failure that stopped the store, if one did.
+    ///
+    /// # Cancel safety
+    ///
+    /// The relay stops taking calls; the store may not have been closed, which loses nothing.
+    pub async fn stop(self) -> Result<(), ServeError> {
+        for task in &self.accepting {
+            task.abort();
+        }
+        let done = self.turns.finish().await;
+        for endpoint in &self.endpoints {
+            endpoint.close(quic::GOING_AWAY, b"the relay stops");
+        }
+        for endpoint in &self.endpoints {
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), endpoint.wait_idle()).await;
+        }
+        Ok(done?)
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Running(..)")
+    }
+}

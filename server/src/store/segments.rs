@@ -1,0 +1,410 @@
+//! Channels on disk: append-only segments are the truth, sled is an index that can be rebuilt from them.
+//!
+//! A commit is one write and one sync for each file it touches, and it returns after the last sync. There is one open
+//! segment for each family of lifetimes: `case` (ordinary entries of cases), `inbox` (inboxes and cards), `file`
+//! (documents), `keep` (records of cases and what was sealed in). Within a commit `keep` is synced last, so that a
+//! seal is never on disk without the entries before it.
+//!
+//! **Format, version 1.** `segments/FAMILY-NUMBER.seg` begins with 32 bytes: `"martlet segment 1\n"`, the family's
+//! letter, zeros. Then frames: `u32 length ‖ u32 CRC-32 ‖ payload`, big-endian; the payload is [`Change`]s in postcard,
+//! one after the other. The envelope is the last field of a change that has one. A frame that is cut short or
+//! fails its checksum at the very end of the last segment of its family was never acknowledged, and is cut off; one
+//! that whole frames follow, or in an earlier segment, is damage, and the store does not open.
+
+mod file;
+mod index;
+mod replay;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use martlet_proto::{ChannelId, Class, Day, Digest, Envelope, Seq};
+
+pub use self::replay::Report;
+use self::{
+    file::{Family, Segment, frame},
+    index::{Index, Indexed, Position},
+};
+use super::{Store, StoreError, Totals};
+use crate::log::{Change, Hand, Log, Mark, Presence, Step};
+
+/// How a store is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes after which a segment is closed and the next begun.
+    pub segment_bytes: u64,
+    /// Free bytes of the disk below which nothing new is taken; 0 for no such floor.
+    pub floor_bytes: u64,
+    /// Whether a commit waits until the disk has it.
+    pub sync: Sync,
+}
+
+/// Whether a commit waits until the disk has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// It does.
+    On,
+    /// It does not: only for showing that the power-cut harness notices.
+    Off,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, floor_bytes: 32 << 20, sync: Sync::On }
+    }
+}
+
+/// Bytes set aside so that trims and drops can be written on a full disk.
+const RESERVE_BYTES: usize = 1 << 20;
+
+/// The store on disk.
+pub struct Segments {
+    dir: PathBuf,
+    options: Options,
+    /// The last segment of each family, which is written to.
+    open: BTreeMap<Family, Segment>,
+    /// Segments opened for reading.
+    readers: BTreeMap<(Family, u32), File>,
+    index: Index,
+    day: Day,
+    state: State,
+    _lock: File,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Alive,
+    Poisoned,
+}
+
+impl std::fmt::Debug for Segments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Segments(..)")
+    }
+}
+
+fn failed(error: std::io::Error) -> StoreError {
+    StoreError::Failed(error)
+}
+
+impl Segments {
+    /// Opens the store of a folder, which is made if it is not there, and says what had to be mended.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`], and [`StoreError::Failed`] if the disk fails or another process has the store.
+    pub fn open(dir: &Path, options: Options) -> Result<(Self, Report), StoreError> {
+        let segments = dir.join("segments");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&segments).map_err(failed)?;
+        let lock = create(&dir.join("lock")).map_err(failed)?;
+        lock.try_lock().map_err(|_| failed(std::io::Error::other("another process has this store")))?;
+        let (index, open, report) = replay::open(dir)?;
+        let day = read_day(dir)?;
+        let mut store = Self {
+            dir: dir.to_path_buf(),
+            options,
+            open,
+            readers: BTreeMap::new(),
+            index,
+            day,
+            state: State::Alive,
+            _lock: lock,
+        };
+        store.set_reserve();
+        Ok((store, report))
+    }
+
+    fn alive(&self) -> Result<(), StoreError> {
+        if self.state == State::Alive { Ok(()) } else { Err(StoreError::Poisoned) }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let ends = self.open.iter().map(|(family, segment)| (*family, (segment.number, segment.length))).collect();
+        self.index.checkpoint(ends)
+    }
+
+    fn family(&mut self, change: &Change, opened: &BTreeMap<ChannelId, Class>) -> Result<Option<Family>, StoreError> {
+        let class = match &change.step {
+            Step::Opened(record) | Step::Remembered(record, _) => Some(record.class),
+            Step::Renewed(_) | Step::Placed { .. } | Step::Trimmed(_) | Step::Dropped => {
+                match opened.get(&change.channel) {
+                    Some(class) => Some(*class),
+                    None => self.index.get(&change.channel)?.map(|indexed| indexed.record.class),
+                }
+            }
+        };
+        Ok(class.map(|class| match (class, &change.step) {
+            (Class::Case, Step::Placed { by: Hand::Writer, .. }) => Family::Case,
+            (Class::Case, _) => Family::Keep,
+            (Class::Inbox | Class::Card, _) => Family::Inbox,
+            (Class::File, _) => Family::File,
+        }))
+    }
+
+    /// Writes changes, each to its family, and waits until the disk has them.
+    fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut frames: BTreeMap<Family, Vec<u8>> = BTreeMap::new();
+        let mut placed = Vec::with_capacity(changes.len());
+        let mut opened = BTreeMap::new();
+        for change in changes {
+            if let Step::Opened(record) = &change.step {
+                opened.insert(change.channel, record.class);
+            }
+            let Some(family) = self.family(change, &opened)? else { continue };
+            let payload = frames.entry(family).or_insert_with(frame::begin);
+            frame::push(payload, change)?;
+            placed.push((change, family, payload.len()));
+        }
+        let starts = self.write_frames(&mut frames)?;
+        for (change, family, end) in placed {
+            let (number, start) = starts.get(&family).copied().ok_or(StoreError::Damaged("a frame vanished"))?;
+            let end = start.saturating_add(u64::try_from(end).unwrap_or(u64::MAX));
+            self.index.apply(change, Position { family, number, end })?;
+        }
+        Ok(())
+    }
+
+    /// Where each family's frame begins. After a write that found no room, all files are as they were.
+    fn write_frames(
+        &mut self,
+        frames: &mut BTreeMap<Family, Vec<u8>>,
+    ) -> Result<BTreeMap<Family, (u32, u64)>, StoreError> {
+        let mut starts = BTreeMap::new();
+        for (family, bytes) in frames.iter_mut() {
+            frame::finish(bytes)?;
+            let segment = self.segment(*family)?;
+            starts.insert(*family, (segment.number, segment.length));
+            if let Err(error) = segment.file.write_all_at(bytes, segment.length) {
+                return Err(self.undo(&starts, error));
+            }
+        }
+        // In the order of `Family`: `keep` comes last.
+        for (family, bytes) in frames.iter() {
+            let Some(segment) = self.open.get_mut(family) else { continue };
+            if self.options.sync == Sync::On
+                && let Err(error) = segment.file.sync_data()
+            {
+                self.state = State::Poisoned;
+                return Err(failed(error));
+            }
+            segment.length = segment.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        }
+        Ok(starts)
+    }
+
+    fn undo(&mut self, starts: &BTreeMap<Family, (u32, u64)>, error: std::io::Error) -> StoreError {
+        for (family, (_, start)) in starts {
+            let cut = self.open.get(family).map_or(Ok(()), |segment| segment.file.set_len(*start));
+            if cut.is_err() {
+                self.state = State::Poisoned;
+                return failed(error);
+            }
+        }
+        if error.kind() == std::io::ErrorKind::StorageFull {
+            StoreError::Full
+        } else {
+            self.state = State::Poisoned;
+            failed(error)
+        }
+    }
+
+    /// The open segment of a family; begins the next where it is large enough.
+    fn segment(&mut self, family: Family) -> Result<&mut Segment, StoreError> {
+        let number = match self.open.get(&family) {
+            Some(segment) if segment.length < self.options.segment_bytes => None,
+            Some(segment) => Some(segment.number.saturating_add(1)),
+            None => Some(1),
+        };
+        if let Some(number) = number {
+            let segment = match Segment::create(&self.dir.join("segments"), family, number) {
+                Ok(segment) => segment,
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Err(StoreError::Full),
+                Err(error) => return Err(failed(error)),
+            };
+            self.open.insert(family, segment);
+        }
+        self.open.get_mut(&family).ok_or(StoreError::Damaged("a segment vanished"))
+    }
+
+    fn free_bytes(&self) -> u64 {
+        rustix::fs::statvfs(&self.dir).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Sets room aside, if there is room.
+    fn set_reserve(&mut self) {
+        let path = self.dir.join("reserve");
+        let there = std::fs::metadata(&path).is_ok_and(|file| file.len() >= RESERVE_BYTES as u64);
+        if !there && std::fs::write(&path, vec![0xa5; RESERVE_BYTES]).is_err() {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+
+    fn reader(&mut self, family: Family, number: u32) -> Result<&File, StoreError> {
+        if self.readers.len() > 256 {
+            self.readers.clear();
+        }
+        match self.readers.entry((family, number)) {
+            std::collections::btree_map::Entry::Occupied(there) => Ok(there.into_mut()),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let path = self.dir.join("segments").join(family.file_name(number));
+                Ok(place.insert(File::open(path).map_err(failed)?))
+            }
+        }
+    }
+
+    /// What must be written again before a segment can go: that these channels are there, and had these entries.
+    fn remembered(&self, channel: ChannelId, indexed: &Indexed, doomed: &[(Family, u32)]) -> Vec<Change> {
+        let within = |position: &Position| doomed.contains(&(position.family, position.number));
+        let record = indexed.record;
+        let mut changes = Vec::new();
+        if within(&indexed.opened) {
+            changes.push(Change { channel, step: Step::Remembered(record, None) });
+        }
+        for (at, (mark, position)) in indexed.marks.iter().enumerate() {
+            if within(position) {
+                let seq = Seq::new(u64::try_from(at).unwrap_or(u64::MAX));
+                let mark = Mark { presence: Presence::Gone, ..*mark };
+                changes.push(Change { channel, step: Step::Remembered(record, Some((seq, mark))) });
+            }
+        }
+        changes
+    }
+}
+
+impl Store for Segments {
+    fn load(&mut self, channel: &ChannelId) -> Result<Option<Log>, StoreError> {
+        self.alive()?;
+        let Some(indexed) = self.index.get(channel)? else { return Ok(None) };
+        let mut log = Log::new(channel, indexed.record);
+        for (mark, _) in &indexed.marks {
+            log.push(*mark);
+        }
+        Ok(Some(log))
+    }
+
+    fn envelope(&mut self, channel: &ChannelId, seq: Seq) -> Result<Option<Envelope>, StoreError> {
+        self.alive()?;
+        let at = usize::try_from(seq.as_u64()).unwrap_or(usize::MAX);
+        let Some((mark, position)) = self.index.mark(channel, at)? else { return Ok(None) };
+        if mark.presence == Presence::Gone {
+            return Ok(None);
+        }
+        let size = u64::from(mark.size_bytes);
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+        let offset = position.end.checked_sub(size).ok_or(StoreError::Damaged("an entry's place"))?;
+        let file = self.reader(position.family, position.number)?;
+        file.read_exact_at(&mut bytes, offset).map_err(failed)?;
+        let envelope = Envelope::new(bytes.into()).ok_or(StoreError::Damaged("an entry's size"))?;
+        if Digest::of(&envelope) != mark.digest {
+            return Err(StoreError::Damaged("an entry's bytes"));
+        }
+        Ok(Some(envelope))
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.alive()?;
+        let grows = changes.iter().any(|change| matches!(change.step, Step::Placed { .. } | Step::Opened(_)));
+        if grows && self.options.floor_bytes > 0 && self.free_bytes() < self.options.floor_bytes {
+            return Err(StoreError::Full);
+        }
+        match self.write(changes) {
+            Err(StoreError::Full) if !grows => {
+                let _ = std::fs::remove_file(self.dir.join("reserve"));
+                self.write(changes)?;
+            }
+            other => other?,
+        }
+        if self.index.wants_checkpoint() && self.free_bytes() >= self.options.floor_bytes {
+            self.set_reserve();
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self, today: Day) -> Result<(), StoreError> {
+        self.alive()?;
+        self.checkpoint()?;
+        let mut live = std::collections::BTreeSet::new();
+        let mut expired = Vec::new();
+        for channel in self.index.channels()? {
+            let Some(indexed) = self.index.get(&channel)? else { continue };
+            if indexed.record.expires <= today {
+                expired.push(channel);
+                continue;
+            }
+            let here = |mark: &Mark| mark.presence == Presence::Here && mark.expires > today;
+            for (_, position) in indexed.marks.iter().filter(|(mark, _)| here(mark)) {
+                live.insert((position.family, position.number));
+            }
+        }
+        for channel in expired {
+            self.index.forget(&channel)?;
+        }
+        let open: Vec<(Family, u32)> = self.open.iter().map(|(family, open)| (*family, open.number)).collect();
+        let all = file::list(&self.dir.join("segments")).map_err(failed)?;
+        let doomed: Vec<_> =
+            all.into_iter().filter(|segment| !live.contains(segment) && !open.contains(segment)).collect();
+        if !doomed.is_empty() {
+            for channel in self.index.channels()? {
+                let Some(indexed) = self.index.get(&channel)?.cloned() else { continue };
+                let changes = self.remembered(channel, &indexed, &doomed);
+                if !changes.is_empty() {
+                    self.write(&changes)?;
+                }
+            }
+        }
+        self.checkpoint()?;
+        for (family, number) in doomed {
+            self.readers.remove(&(family, number));
+            std::fs::remove_file(self.dir.join("segments").join(family.file_name(number))).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn day(&mut self) -> Result<Day, StoreError> {
+        Ok(self.day)
+    }
+
+    fn set_day(&mut self, day: Day) -> Result<(), StoreError> {
+        let (draft, path) = (self.dir.join("day.new"), self.dir.join("day"));
+        let write = || {
+            let file = create(&draft)?;
+            file.set_len(0)?;
+            file.write_all_at(format!("{}\n", day.0).as_bytes(), 0)?;
+            file.sync_all()?;
+            std::fs::rename(&draft, &path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        match write() {
+            Ok(()) => self.day = day,
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Err(StoreError::Full),
+            Err(error) => return Err(failed(error)),
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        self.alive()?;
+        self.checkpoint()
+    }
+
+    fn totals(&self) -> Totals {
+        self.index.totals()
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
+    std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+}
+
+fn read_day(dir: &Path) -> Result<Day, StoreError> {
+    match std::fs::read_to_string(dir.join("day")) {
+        Ok(text) => text.trim().parse().map(Day).map_err(|_| StoreError::Damaged("the day file")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Day::default()),
+        Err(error) => Err(failed(error)),
+    }
+}
