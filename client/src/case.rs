@@ -25,7 +25,8 @@ use crate::{
     me::Me,
     mls::Group,
     record::{
-        CaseKeys, CaseRecord, LetterRecord, MemberRecord, OutRecord, PendingCommit, Reading, Standing, decode, encode,
+        CaseKeys, CaseRecord, LetterRecord, MemberRecord, OutRecord, PendingCommit, Reading, Standing,
+        decode, encode,
     },
     vault::{Batch, Name, Table},
     view::{Event, Warning},
@@ -65,15 +66,25 @@ impl Epoch {
         let context = parse_context(&group.context().map_err(internal)?)?;
         let keys = EpochKeys::derive(&group.epoch_secret().map_err(internal)?);
         let channel = keys.channel(&context.keep);
-        Ok(Self { context, keys, channel })
+        Ok(Self {
+            context,
+            keys,
+            channel,
+        })
     }
 
     fn reader(&self) -> Grant<Reader> {
-        Grant { channel: self.channel, token: self.keys.read.clone() }
+        Grant {
+            channel: self.channel,
+            token: self.keys.read.clone(),
+        }
     }
 
     fn writer(&self) -> Grant<Writer> {
-        Grant { channel: self.channel, token: self.keys.write.clone() }
+        Grant {
+            channel: self.channel,
+            token: self.keys.write.clone(),
+        }
     }
 }
 
@@ -154,7 +165,10 @@ impl Case {
         let group = Group::from_blob(entropy.secret(), me.leaf(), &keys.group)
             .map_err(|_| Error::VaultDamaged("a case's group"))?;
         let epoch = Epoch::of(&group)?;
-        let by_id = letters.iter().map(|(at, letter)| (letter.letter.id, *at)).collect();
+        let by_id = letters
+            .iter()
+            .map(|(at, letter)| (letter.letter.id, *at))
+            .collect();
         Ok(Self {
             index,
             record,
@@ -290,7 +304,10 @@ impl Case {
     fn warn(&mut self, warning: Warning, events: &mut Vec<Event>) {
         if !self.record.warnings.contains(&warning) {
             self.record.warnings.push(warning);
-            events.push(Event::Warning { case: crate::view::name_of(&self.record.id), warning });
+            events.push(Event::Warning {
+                case: crate::view::name_of(&self.record.id),
+                warning,
+            });
         }
     }
 }
@@ -310,7 +327,12 @@ fn fresh_reading() -> Reading {
 }
 
 fn member(identity: [u8; 32], name: &str, role: Role) -> MemberRecord {
-    MemberRecord { identity, name: martlet_proto::clean(name).replace(['\n', '\t'], " "), role, verified: false }
+    MemberRecord {
+        identity,
+        name: martlet_proto::clean(name).replace(['\n', '\t'], " "),
+        role,
+        verified: false,
+    }
 }
 
 /// What both sides of a first contact put into their records alike.

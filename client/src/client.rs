@@ -46,7 +46,9 @@ use crate::{
     me::Me,
     record::{InviteRecord, UploadRecord},
     vault::{Guard, Vault},
-    view::{CaseView, Event, InviteView, LetterKind, LetterView, Progress, Safety, Sent, Status, Synced, name_of},
+    view::{
+        CaseView, Event, InviteView, LetterKind, LetterView, Progress, Safety, Sent, Status, Synced, name_of,
+    },
 };
 
 /// A new vault's owner.
@@ -132,7 +134,10 @@ impl std::fmt::Debug for Client {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the client is the shell that asks the system for the time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the client is the shell that asks the system for the time"
+)]
 fn now() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Time::from_secs(since.map(|since| since.as_secs()).unwrap_or_default())
@@ -151,7 +156,12 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::VaultExists`], [`Error::File`], [`Error::Usage`] for a name that is too long.
-    pub async fn create(home: &Path, passphrase: &[u8], cost: Cost, profile: NewProfile) -> Result<Self, Error> {
+    pub async fn create(
+        home: &Path,
+        passphrase: &[u8],
+        cost: Cost,
+        profile: NewProfile,
+    ) -> Result<Self, Error> {
         let guard = keep::acquire(home)?;
         let core = keep::create(home, passphrase, cost, profile)?;
         Self::assemble(home, core, Some(guard), Arc::new(Quic::new()))
@@ -177,11 +187,21 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Internal`] if the system gives no randomness.
-    pub fn over(connect: Arc<dyn Connect>, vault: Vault, home: &Path, profile: NewProfile) -> Result<Self, Error> {
+    pub fn over(
+        connect: Arc<dyn Connect>,
+        vault: Vault,
+        home: &Path,
+        profile: NewProfile,
+    ) -> Result<Self, Error> {
         Self::assemble(home, keep::begin(vault, profile)?, None, connect)
     }
 
-    fn assemble(home: &Path, core: Core, guard: Option<Guard>, connect: Arc<dyn Connect>) -> Result<Self, Error> {
+    fn assemble(
+        home: &Path,
+        core: Core,
+        guard: Option<Guard>,
+        connect: Arc<dyn Connect>,
+    ) -> Result<Self, Error> {
         let inner = Inner {
             home: home.to_path_buf(),
             connect,
@@ -193,7 +213,9 @@ impl Client {
             wake: Notify::new(),
             _guard: guard,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The key for talking to a program that has this vault open. Needs the passphrase, but not the vault.
@@ -242,7 +264,12 @@ impl Client {
     ///
     /// [`Error::Internal`] after an earlier failure.
     pub fn invites(&self) -> Result<Vec<InviteView>, Error> {
-        Ok(self.core()?.invites.iter().map(|(_, record)| crate::inbox::view(record)).collect())
+        Ok(self
+            .core()?
+            .invites
+            .iter()
+            .map(|(_, record)| crate::inbox::view(record))
+            .collect())
     }
 
     /// The cases as this device knows them; those that need attention first.
@@ -331,11 +358,18 @@ impl Client {
         let case = {
             let mut core = self.core()?;
             let at = core.find_at(case)?;
-            core.with(at, |case, me| case.write(me, id, &Body::Text(text.to_string()), now()))?;
+            core.with(at, |case, me| {
+                case.write(me, id, &Body::Text(text.to_string()), now())
+            })?;
             core.id_at(at)?
         };
         let queued = self.deliver(&case, &id).await?;
-        Ok(Sent { id, kind: LetterKind::Text, queued, sha256: None })
+        Ok(Sent {
+            id,
+            kind: LetterKind::Text,
+            queued,
+            sha256: None,
+        })
     }
 
     /// Sends a document of any size: sealed into the vault's folder first, then chunk by chunk to the relay.
@@ -410,12 +444,20 @@ impl Client {
     }
 
     fn core(&self) -> Result<MutexGuard<'_, Core>, Error> {
-        self.inner.core.lock().map_err(|_| Error::Internal("an earlier failure; start again"))
+        self.inner
+            .core
+            .lock()
+            .map_err(|_| Error::Internal("an earlier failure; start again"))
     }
 
     /// Tells whoever follows.
     async fn tell(&self, events: Vec<Event>) {
-        let listener = self.inner.listener.lock().ok().and_then(|listener| listener.clone());
+        let listener = self
+            .inner
+            .listener
+            .lock()
+            .ok()
+            .and_then(|listener| listener.clone());
         if let Some(listener) = listener {
             for event in events {
                 if listener.send(event).await.is_err() {
@@ -433,7 +475,9 @@ impl Core {
     }
 
     fn find(&self, reference: &str) -> Result<&Case, Error> {
-        self.cases.get(self.find_at(reference)?).ok_or(Error::NotFound(Missing::Case))
+        self.cases
+            .get(self.find_at(reference)?)
+            .ok_or(Error::NotFound(Missing::Case))
     }
 
     fn find_at(&self, reference: &str) -> Result<usize, Error> {
@@ -444,7 +488,12 @@ impl Core {
         let named = |case: &Case| name_of(case.id()).starts_with(&wanted);
         let labelled = |case: &Case| self.view(case).label.to_lowercase() == wanted;
         for fits in [&named as &dyn Fn(&Case) -> bool, &labelled] {
-            let mut found = self.cases.iter().enumerate().filter(|(_, case)| fits(case)).map(|(at, _)| at);
+            let mut found = self
+                .cases
+                .iter()
+                .enumerate()
+                .filter(|(_, case)| fits(case))
+                .map(|(at, _)| at);
             match (found.next(), found.next()) {
                 (Some(at), None) => return Ok(at),
                 (Some(_), Some(_)) => return Err(Error::Usage(Usage::Ambiguous)),
@@ -455,10 +504,16 @@ impl Core {
     }
 
     fn id_at(&self, at: usize) -> Result<[u8; 16], Error> {
-        self.cases.get(at).map(|case| *case.id()).ok_or(Error::NotFound(Missing::Case))
+        self.cases
+            .get(at)
+            .map(|case| *case.id())
+            .ok_or(Error::NotFound(Missing::Case))
     }
 
     fn at_id(&self, id: &[u8; 16]) -> Result<usize, Error> {
-        self.cases.iter().position(|case| case.id() == id).ok_or(Error::NotFound(Missing::Case))
+        self.cases
+            .iter()
+            .position(|case| case.id() == id)
+            .ok_or(Error::NotFound(Missing::Case))
     }
 }

@@ -62,8 +62,14 @@ pub fn make_card(
     let content = sign_card(me.identity(), &card)?;
     let keys = CardKeys::derive(&invite.seed);
     let nonce: [u8; NONCE] = entropy.bytes();
-    let envelope = Envelope::seal(&keys.envelope, nonce, &invite.card.channel(), Kind::Card, &content)
-        .map_err(|_| Error::Internal("the card is too large"))?;
+    let envelope = Envelope::seal(
+        &keys.envelope,
+        nonce,
+        &invite.card.channel(),
+        Kind::Card,
+        &content,
+    )
+    .map_err(|_| Error::Internal("the card is too large"))?;
     Ok((envelope, package))
 }
 
@@ -79,7 +85,13 @@ pub fn sign_card(identity: &Identity, card: &Card) -> Result<Zeroizing<Vec<u8>>,
 }
 
 fn packet_info(pin: &Pin, inbox: &ChannelId) -> Vec<u8> {
-    [PACKET_INFO, pin.as_bytes(), inbox.as_bytes(), &SUITE.to_be_bytes()].concat()
+    [
+        PACKET_INFO,
+        pin.as_bytes(),
+        inbox.as_bytes(),
+        &SUITE.to_be_bytes(),
+    ]
+    .concat()
 }
 
 /// Seals a packet to an inbox: the encapsulated key and a ciphertext that fill an envelope exactly.
@@ -87,7 +99,12 @@ fn packet_info(pin: &Pin, inbox: &ChannelId) -> Vec<u8> {
 /// # Errors
 ///
 /// [`Error::Protocol`] if the inbox's key is malformed; [`Error::Internal`] if the packet is too large.
-pub fn seal_packet(inbox: &Inbox, pin: &Pin, packet: &Packet, entropy: &mut Entropy) -> Result<Envelope, Error> {
+pub fn seal_packet(
+    inbox: &Inbox,
+    pin: &Pin,
+    packet: &Packet,
+    entropy: &mut Entropy,
+) -> Result<Envelope, Error> {
     let too_large = Error::Internal("the packet is too large");
     let content = encode(packet)?;
     let around = ENCAPSULATED_BYTES.saturating_add(16);

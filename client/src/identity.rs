@@ -30,7 +30,11 @@ impl Identity {
     /// Vouches for a leaf's public key.
     pub fn credential(&self, leaf: &[u8; 32], not_after: Day) -> Credential {
         let signature = self.sign(&Credential::signed(leaf, not_after));
-        Credential { identity: self.public(), not_after, signature }
+        Credential {
+            identity: self.public(),
+            not_after,
+            signature,
+        }
     }
 }
 
@@ -63,14 +67,24 @@ pub fn leaf_public(signer: &Secret<32>) -> [u8; 32] {
 /// Groups of five digits that stand for some bytes, for people to compare.
 fn digits<const GROUPS: usize, const BYTES: usize>(secret: &[u8], label: &str) -> String {
     let mut bytes = [0; BYTES];
-    if Hkdf::<Sha256>::new(None, secret).expand(label.as_bytes(), &mut bytes).is_err() {
+    if Hkdf::<Sha256>::new(None, secret)
+        .expand(label.as_bytes(), &mut bytes)
+        .is_err()
+    {
         return String::new();
     }
     let group = |five: &[u8]| {
-        let number = five.iter().fold(0u64, |number, byte| (number << 8) | u64::from(*byte));
+        let number = five
+            .iter()
+            .fold(0u64, |number, byte| (number << 8) | u64::from(*byte));
         format!("{:05}", number % 100_000)
     };
-    bytes.chunks(5).take(GROUPS).map(group).collect::<Vec<_>>().join(" ")
+    bytes
+        .chunks(5)
+        .take(GROUPS)
+        .map(group)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Six groups of five digits that stand for an identity. SPEC.md 7.4.
@@ -80,7 +94,11 @@ pub fn fingerprint(identity: &[u8; 32]) -> String {
 
 /// Twelve groups of five digits that stand for two identities, the same from both sides. SPEC.md 7.4.
 pub fn safety_number(one: &[u8; 32], other: &[u8; 32]) -> String {
-    let both = if one < other { [*one, *other] } else { [*other, *one] };
+    let both = if one < other {
+        [*one, *other]
+    } else {
+        [*other, *one]
+    };
     digits::<12, 60>(both.as_flattened(), "martlet/1 safety number")
 }
 

@@ -73,10 +73,21 @@ pub fn create(
         class: Class::Inbox,
         bind: Bind::NONE,
     };
-    let address = home.relay.addresses.first().cloned().ok_or(Error::Internal("a relay without an address"))?;
+    let address = home
+        .relay
+        .addresses
+        .first()
+        .cloned()
+        .ok_or(Error::Internal("a relay without an address"))?;
     let expires = now.day().plus(wanted.days);
     let mark = Mark::commit(&card.write.hash(), &card.keep.hash(), &card.bind);
-    let invite = Invite { address, pin: home.relay.pin, seed: seed.clone(), mark, expires };
+    let invite = Invite {
+        address,
+        pin: home.relay.pin,
+        seed: seed.clone(),
+        mark,
+        expires,
+    };
     let mut record = InviteRecord {
         id: entropy.bytes(),
         text: invite.to_string(),
@@ -95,7 +106,15 @@ pub fn create(
         cursor: None,
     };
     let mut batch = Batch::default();
-    renew(me, &mut record, index, PackageKeys::default(), now, entropy, &mut batch)?;
+    renew(
+        me,
+        &mut record,
+        index,
+        PackageKeys::default(),
+        now,
+        entropy,
+        &mut batch,
+    )?;
     Ok((record, batch))
 }
 
@@ -124,9 +143,19 @@ pub fn renew(
     record.number = record.number.saturating_add(1);
     record.published = now.day();
     let (envelope, package) = make_card(me, record, now, entropy)?;
-    record.publish = Publish::Card { entry: entropy.entry(), envelope };
-    keys.packages.retain(|key| key.made.plus(PACKAGES_KEPT_DAYS) > now.day());
-    keys.packages.insert(0, PackageKey { private: package.private.to_vec(), made: now.day() });
+    record.publish = Publish::Card {
+        entry: entropy.entry(),
+        envelope,
+    };
+    keys.packages
+        .retain(|key| key.made.plus(PACKAGES_KEPT_DAYS) > now.day());
+    keys.packages.insert(
+        0,
+        PackageKey {
+            private: package.private.to_vec(),
+            made: now.day(),
+        },
+    );
     batch.put_ratchet(&packages_name(index), encode(&keys)?);
     batch.put(record_name(index), encode(record)?);
     Ok(())
@@ -159,7 +188,9 @@ pub fn receive(
     index: u64,
     entropy: &mut Entropy,
 ) -> Result<Option<(Case, Batch)>, Error> {
-    let Some(packet) = open_packet(invite, envelope) else { return Ok(None) };
+    let Some(packet) = open_packet(invite, envelope) else {
+        return Ok(None);
+    };
     for key in &keys.packages {
         match Case::join(me, invite, packet.clone(), &key.private, index, entropy) {
             Ok(joined) => return Ok(Some(joined)),

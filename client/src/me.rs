@@ -29,7 +29,12 @@ impl Me {
     /// # Errors
     ///
     /// [`Error::Internal`] if a library fails.
-    pub fn new(name: String, relay: Option<HomeRelay>, today: Day, entropy: &mut Entropy) -> Result<Self, Error> {
+    pub fn new(
+        name: String,
+        relay: Option<HomeRelay>,
+        today: Day,
+        entropy: &mut Entropy,
+    ) -> Result<Self, Error> {
         let (identity, leaf): (Secret<32>, Secret<32>) = (entropy.secret(), entropy.secret());
         let credential =
             Identity::from_seed(&identity).credential(&identity::leaf_public(&leaf), today.plus(LEAF_DAYS));
@@ -55,7 +60,10 @@ impl Me {
             sealed::public_key(&profile.keep_key).map_err(|_| Error::Internal("a key cannot be made"))?;
         Ok(Self {
             identity: Identity::from_seed(&profile.identity),
-            leaf: Leaf { signer: profile.leaf.clone(), credential: profile.credential.clone() },
+            leaf: Leaf {
+                signer: profile.leaf.clone(),
+                credential: profile.credential.clone(),
+            },
             leaf_public: identity::leaf_public(&profile.leaf),
             keep_public,
             profile,

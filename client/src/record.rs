@@ -23,7 +23,9 @@ use crate::{
 ///
 /// [`Error::Internal`] if a value cannot be written, which none here is.
 pub fn encode<T: Serialize>(record: &T) -> Result<Zeroizing<Vec<u8>>, Error> {
-    postcard::to_allocvec(record).map(Zeroizing::new).map_err(|_| Error::Internal("a record cannot be written"))
+    postcard::to_allocvec(record)
+        .map(Zeroizing::new)
+        .map_err(|_| Error::Internal("a record cannot be written"))
 }
 
 /// The record of these bytes.
@@ -256,7 +258,14 @@ pub struct LetterRecord {
 impl LetterRecord {
     /// A letter of the owner's that waits to be sent.
     pub fn own(letter: Letter, from: [u8; 32], written: Time) -> Self {
-        Self { letter, from, received: written, read: true, queued: true, delivered_to: Vec::new() }
+        Self {
+            letter,
+            from,
+            received: written,
+            read: true,
+            queued: true,
+            delivered_to: Vec::new(),
+        }
     }
 }
 

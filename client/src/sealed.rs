@@ -30,7 +30,12 @@ pub fn public_key(seed: &Secret<32>) -> Result<Vec<u8>, NotSealedToUs> {
 /// # Errors
 ///
 /// [`NotSealedToUs`] if the public key is malformed.
-pub fn seal(public: &[u8], info: &[u8], plain: &[u8], entropy: &mut Entropy) -> Result<Vec<u8>, NotSealedToUs> {
+pub fn seal(
+    public: &[u8],
+    info: &[u8],
+    plain: &[u8],
+    entropy: &mut Entropy,
+) -> Result<Vec<u8>, NotSealedToUs> {
     let public = <XWing as Kem>::PublicKey::from_bytes(public).map_err(|_| NotSealedToUs)?;
     let (key, sealed) = hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, XWing>(
         &OpModeS::Base,

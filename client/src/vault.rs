@@ -66,6 +66,10 @@ pub enum VaultError {
 
 impl From<std::io::Error> for VaultError {
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::StorageFull { Self::Full } else { Self::Io(error) }
+        if error.kind() == std::io::ErrorKind::StorageFull {
+            Self::Full
+        } else {
+            Self::Io(error)
+        }
     }
 }

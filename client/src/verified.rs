@@ -57,7 +57,11 @@ pub fn card(invite: &Invite, content: &[u8], now: Time) -> Result<Verified<Card>
     if mark(&card.write, &card.keep, &bind) != invite.mark {
         return Err(Error::Verification(Mismatch::CardHash));
     }
-    if !signed_by(&card.identity, &[SIGNED_AS, &signed.body].concat(), &signed.signature) {
+    if !signed_by(
+        &card.identity,
+        &[SIGNED_AS, &signed.body].concat(),
+        &signed.signature,
+    ) {
         return Err(Error::Verification(Mismatch::CardSignature));
     }
     if card.not_after <= now.day() {
@@ -80,9 +84,15 @@ fn mark(write: &TokenHash, keep: &TokenHash, bind: &Bind) -> Mark {
 
 fn package_is_of(package: &[u8], identity: &[u8; 32], now: Time) -> Result<(), Error> {
     let foreign = Error::Verification(Mismatch::CardPackage);
-    let Ok(info) = inspect_package(package, now.as_secs()) else { return Err(foreign) };
+    let Ok(info) = inspect_package(package, now.as_secs()) else {
+        return Err(foreign);
+    };
     let behind = behind_leaf(&info.credential, &info.signature_key);
-    if behind == Some(*identity) && info.keep_key.is_some() { Ok(()) } else { Err(foreign) }
+    if behind == Some(*identity) && info.keep_key.is_some() {
+        Ok(())
+    } else {
+        Err(foreign)
+    }
 }
 
 /// The last day on which a card made today may be good.

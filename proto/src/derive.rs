@@ -7,7 +7,8 @@ use hkdf::Hkdf;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Admission, Bind, ChannelId, Class, Grant, Keeper, Reader, Secret, Token, TokenHash, Writer, log::Mark,
+    Admission, Bind, ChannelId, Class, EntryId, Grant, Keeper, Reader, Secret, Token, TokenHash, Writer,
+    log::Mark,
 };
 
 /// The label under which the epoch secret comes out of an MLS group (RFC 9420, section 8.5); empty context.
@@ -25,6 +26,7 @@ enum Label {
     FileWrite,
     FileChunks,
     FileNonce,
+    FileEntry,
     RescueRead,
     RescueWrite,
     RescueKeep,
@@ -43,6 +45,7 @@ impl Label {
             Self::FileWrite => "martlet/1 file write",
             Self::FileChunks => "martlet/1 file chunks",
             Self::FileNonce => "martlet/1 file nonce",
+            Self::FileEntry => "martlet/1 file entry",
             Self::RescueRead => "martlet/1 rescue read",
             Self::RescueWrite => "martlet/1 rescue write",
             Self::RescueKeep => "martlet/1 rescue keep",
@@ -139,6 +142,8 @@ pub struct FileKeys {
     pub chunks: Secret<32>,
     /// The nonce prefix of the STREAM.
     pub nonce: Secret<19>,
+    /// What the chunks' entry ids are derived from.
+    pub entry: Secret<32>,
 }
 
 impl FileKeys {
@@ -149,7 +154,19 @@ impl FileKeys {
             write: Token::new(expand(document.expose(), Label::FileWrite)),
             chunks: expand(document.expose(), Label::FileChunks),
             nonce: expand(document.expose(), Label::FileNonce),
+            entry: expand(document.expose(), Label::FileEntry),
         }
+    }
+
+    /// The entry id of a chunk, counted from 0: the same however often it is sent. SPEC.md 8.3.
+    pub fn entry_id(&self, chunk: u32) -> EntryId {
+        let hash: [u8; 32] = Sha256::new_with_prefix(self.entry.expose())
+            .chain_update(chunk.to_be_bytes())
+            .finalize()
+            .into();
+        let (mut id, (first, _)) = ([0; 16], hash.split_at(16));
+        id.copy_from_slice(first);
+        EntryId::new(id)
     }
 
     /// The document's channel, given the hash of its keep token (from the manifest).
@@ -281,6 +298,7 @@ mod tests {
             Label::FileWrite,
             Label::FileChunks,
             Label::FileNonce,
+            Label::FileEntry,
             Label::RescueRead,
             Label::RescueWrite,
             Label::RescueKeep,

@@ -3,9 +3,7 @@
 use martlet_proto::{
     Bearer, ChannelId, Class, Day, Envelope, Head, Incarnation, Kind, Refusal, Rights, Seq, TokenHash,
     call::{Item, Placed, Tip},
-    limits::{
-        CASE_ENTRY_DAYS, CASE_KEPT_DAYS, FILE_DAYS, INBOX_DAYS, KEEPER_RESERVE_BYTES, quota_bytes,
-    },
+    limits::{CASE_ENTRY_DAYS, CASE_KEPT_DAYS, FILE_DAYS, INBOX_DAYS, KEEPER_RESERVE_BYTES, quota_bytes},
     log::Digest,
 };
 
@@ -126,7 +124,11 @@ fn known(
         let clash = |(index, item): (usize, &Item)| {
             log.find(&item.id).is_some() || items.iter().take(index).any(|other| other.id == item.id)
         };
-        return if items.iter().enumerate().any(clash) { Err(Refusal::Conflict) } else { Ok(None) };
+        return if items.iter().enumerate().any(clash) {
+            Err(Refusal::Conflict)
+        } else {
+            Ok(None)
+        };
     };
     let start = usize::try_from(at.as_u64()).map_err(|_| Refusal::Conflict)?;
     let there = log.marks.get(start..).unwrap_or_default();
@@ -141,20 +143,29 @@ fn known(
         head = head.after(seq, mark.kind, &mark.digest);
         seq = seq.next().ok_or(Refusal::Conflict)?;
     }
-    Ok(Some(Placed { incarnation: log.record.incarnation, first: at, head }))
+    Ok(Some(Placed {
+        incarnation: log.record.incarnation,
+        first: at,
+        head,
+    }))
 }
 
 fn allowed(class: Class, by: Hand, kind: Kind) -> bool {
     match (class, kind) {
         (Class::Case, Kind::Letter) => true,
         (Class::Case, Kind::Commit) => by == Hand::Keeper,
-        (Class::Inbox, Kind::Packet) | (Class::File, Kind::Chunk) | (Class::Card, Kind::Card) => by == Hand::Writer,
+        (Class::Inbox, Kind::Packet) | (Class::File, Kind::Chunk) | (Class::Card, Kind::Card) => {
+            by == Hand::Writer
+        }
         _ => false,
     }
 }
 
 fn within_quota(log: &Log, by: Hand, items: &[Item]) -> Result<(), Refusal> {
-    let new = items.iter().map(|item| item.envelope.size_bytes() as u64).fold(0, u64::saturating_add);
+    let new = items
+        .iter()
+        .map(|item| item.envelope.size_bytes() as u64)
+        .fold(0, u64::saturating_add);
     let reserve = match (log.record.class, by) {
         (Class::Case, Hand::Writer) => KEEPER_RESERVE_BYTES,
         _ => 0,

@@ -24,17 +24,36 @@ struct Check {
 }
 
 fn check(name: &'static str, bad: Option<String>) -> Check {
-    Check { name, ok: bad.is_none(), advice: bad.unwrap_or_default() }
+    Check {
+        name,
+        ok: bad.is_none(),
+        advice: bad.unwrap_or_default(),
+    }
 }
 
 pub(crate) fn doctor(dir: &Path, accept_clock: bool) -> Result<Said, Failure> {
     if !dir.exists() {
-        return Err(Failure::new("no-relay", "there is no such folder", "Make a relay: martletd init --dir DIR", 6));
+        return Err(Failure::new(
+            "no-relay",
+            "there is no such folder",
+            "Make a relay: martletd init --dir DIR",
+            6,
+        ));
     }
     let running = local::ask(dir, if accept_clock { b'c' } else { b's' });
     let checks = [
-        check("keys", Identity::load(dir).err().map(|error| format!("{error}: restore them from a backup"))),
-        check("config", Config::load(dir).err().map(|error| format!("{error}: mend martletd.toml"))),
+        check(
+            "keys",
+            Identity::load(dir)
+                .err()
+                .map(|error| format!("{error}: restore them from a backup")),
+        ),
+        check(
+            "config",
+            Config::load(dir)
+                .err()
+                .map(|error| format!("{error}: mend martletd.toml")),
+        ),
         check("permissions", permissions(dir)),
         check("store", store(dir, running.is_some())),
         check("disk", disk(dir)),
@@ -44,20 +63,37 @@ pub(crate) fn doctor(dir: &Path, accept_clock: bool) -> Result<Said, Failure> {
     let ok = checks.iter().all(|check| check.ok);
     let lines: Vec<String> = checks
         .iter()
-        .map(|check| if check.ok { format!("ok    {}", check.name) } else { format!("BAD   {}: {}", check.name, check.advice) })
+        .map(|check| {
+            if check.ok {
+                format!("ok    {}", check.name)
+            } else {
+                format!("BAD   {}: {}", check.name, check.advice)
+            }
+        })
         .collect();
-    let told: Vec<Value> =
-        checks.iter().map(|check| json!({"name": check.name, "ok": check.ok, "advice": check.advice})).collect();
-    Ok(Said { json: json!({"ok": ok, "checks": told}), text: lines.join("\n") })
+    let told: Vec<Value> = checks
+        .iter()
+        .map(|check| json!({"name": check.name, "ok": check.ok, "advice": check.advice}))
+        .collect();
+    Ok(Said {
+        json: json!({"ok": ok, "checks": told}),
+        text: lines.join("\n"),
+    })
 }
 
 fn permissions(dir: &Path) -> Option<String> {
     let wide = |name: &str| {
-        let path = if name.is_empty() { dir.to_path_buf() } else { dir.join(name) };
+        let path = if name.is_empty() {
+            dir.to_path_buf()
+        } else {
+            dir.join(name)
+        };
         std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
     };
-    let found: Vec<&str> =
-        ["", "relay.key", "opening.token", "martletd.toml"].into_iter().filter(|name| wide(name)).collect();
+    let found: Vec<&str> = ["", "relay.key", "opening.token", "martletd.toml"]
+        .into_iter()
+        .filter(|name| wide(name))
+        .collect();
     (!found.is_empty()).then(|| "others may read the relay's folder or keys: chmod -R go= DIR".to_string())
 }
 
@@ -65,9 +101,17 @@ fn store(dir: &Path, running: bool) -> Option<String> {
     if running {
         return None;
     }
-    match Segments::open(&dir.join("store"), Options { floor_bytes: 0, ..Options::default() }) {
+    match Segments::open(
+        &dir.join("store"),
+        Options {
+            floor_bytes: 0,
+            ..Options::default()
+        },
+    ) {
         Ok(_) => None,
-        Err(error @ StoreError::Damaged(_)) => Some(format!("{error}: copy the folder before you do anything else")),
+        Err(error @ StoreError::Damaged(_)) => {
+            Some(format!("{error}: copy the folder before you do anything else"))
+        }
         Err(error) => Some(error.to_string()),
     }
 }
@@ -76,7 +120,9 @@ fn disk(dir: &Path) -> Option<String> {
     let floor = Config::load(dir).map_or(256, |config| config.disk_floor_mib);
     let disk = rustix::fs::statvfs(dir).ok()?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize) >> 20;
-    (free < floor).then(|| format!("{free} MiB are free, less than the floor of {floor}: nothing new is taken; free some"))
+    (free < floor).then(|| {
+        format!("{free} MiB are free, less than the floor of {floor}: nothing new is taken; free some")
+    })
 }
 
 fn clock(running: Option<&Value>) -> Option<String> {
@@ -93,6 +139,12 @@ fn ports(dir: &Path, running: bool) -> Option<String> {
         return None;
     }
     let config = Config::load(dir).ok()?;
-    let taken = config.listen.iter().find(|address| UdpSocket::bind(address).is_err())?;
-    Some(format!("UDP port {} cannot be bound: stop what uses it or choose another in martletd.toml", taken.port()))
+    let taken = config
+        .listen
+        .iter()
+        .find(|address| UdpSocket::bind(address).is_err())?;
+    Some(format!(
+        "UDP port {} cannot be bound: stop what uses it or choose another in martletd.toml",
+        taken.port()
+    ))
 }

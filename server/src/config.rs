@@ -51,7 +51,12 @@ pub enum ConfigError {
 impl Config {
     /// What a new relay listens on and tells.
     pub fn new(listen: Vec<SocketAddr>, public: Vec<String>) -> Self {
-        Self { listen, public, connections_max: connections_max(), disk_floor_mib: disk_floor_mib() }
+        Self {
+            listen,
+            public,
+            connections_max: connections_max(),
+            disk_floor_mib: disk_floor_mib(),
+        }
     }
 
     /// Parses a file's text.
@@ -79,7 +84,13 @@ impl Config {
 
     /// The file's text.
     pub fn to_text(&self) -> String {
-        let quoted = |items: Vec<String>| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
+        let quoted = |items: Vec<String>| {
+            items
+                .iter()
+                .map(|item| format!("{item:?}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let listen = quoted(self.listen.iter().map(ToString::to_string).collect());
         format!(
             "# Addresses and UDP ports to listen on.\nlisten = [{listen}]\n\n\
@@ -99,7 +110,10 @@ impl Config {
     ///
     /// [`ConfigError::Public`].
     pub fn addresses(&self) -> Result<Vec<Address>, ConfigError> {
-        self.public.iter().map(|text| text.parse().map_err(ConfigError::Public)).collect()
+        self.public
+            .iter()
+            .map(|text| text.parse().map_err(ConfigError::Public))
+            .collect()
     }
 }
 
@@ -111,9 +125,15 @@ mod tests {
     fn the_sample_parses_and_unknown_keys_do_not() {
         let sample = include_str!("../../deploy/martletd.toml");
         assert!(Config::parse(sample).is_ok());
-        let config = Config::new(vec!["127.0.0.1:0".parse().unwrap()], vec!["relay.example:443".into()]);
+        let config = Config::new(
+            vec!["127.0.0.1:0".parse().unwrap()],
+            vec!["relay.example:443".into()],
+        );
         assert_eq!(Config::parse(&config.to_text()).unwrap(), config);
-        assert!(matches!(Config::parse(&format!("{sample}\nsurprise = 1\n")), Err(ConfigError::Malformed(_))));
+        assert!(matches!(
+            Config::parse(&format!("{sample}\nsurprise = 1\n")),
+            Err(ConfigError::Malformed(_))
+        ));
         assert!(matches!(Config::parse("listen = []"), Err(ConfigError::NoListen)));
     }
 }

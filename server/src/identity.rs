@@ -43,11 +43,21 @@ impl Identity {
         Self::assemble(made.cert.der().to_vec(), key, Admission::new(token))
     }
 
-    fn assemble(certificate: Vec<u8>, key: Zeroizing<Vec<u8>>, admission: Admission) -> Result<Self, IdentityError> {
+    fn assemble(
+        certificate: Vec<u8>,
+        key: Zeroizing<Vec<u8>>,
+        admission: Admission,
+    ) -> Result<Self, IdentityError> {
         let certificate = CertificateDer::from(certificate);
-        let parsed = rustls::server::ParsedCertificate::try_from(&certificate).map_err(|_| IdentityError::Damaged)?;
+        let parsed =
+            rustls::server::ParsedCertificate::try_from(&certificate).map_err(|_| IdentityError::Damaged)?;
         let pin = Pin::of(&parsed.subject_public_key_info());
-        Ok(Self { certificate, key, pin, admission })
+        Ok(Self {
+            certificate,
+            key,
+            pin,
+            admission,
+        })
     }
 
     /// The identity in a relay's folder.
@@ -56,9 +66,17 @@ impl Identity {
     ///
     /// [`IdentityError::File`] and [`IdentityError::Damaged`].
     pub fn load(dir: &Path) -> Result<Self, IdentityError> {
-        let read = |name| std::fs::read(dir.join(name)).map(Zeroizing::new).map_err(IdentityError::File);
+        let read = |name| {
+            std::fs::read(dir.join(name))
+                .map(Zeroizing::new)
+                .map_err(IdentityError::File)
+        };
         let token = Secret::from_slice(&read("opening.token")?).ok_or(IdentityError::Damaged)?;
-        Self::assemble(read("relay.cert")?.to_vec(), read("relay.key")?, Admission::new(token))
+        Self::assemble(
+            read("relay.cert")?.to_vec(),
+            read("relay.key")?,
+            Admission::new(token),
+        )
     }
 
     /// Writes it into a relay's folder; refuses to overwrite.
@@ -69,7 +87,11 @@ impl Identity {
     pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
         let write = |name: &str, bytes: &[u8]| {
             let path = dir.join(name);
-            let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+            let mut file = std::fs::OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .mode(0o600)
+                .open(path)?;
             file.write_all(bytes)?;
             file.sync_all()
         };

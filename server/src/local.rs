@@ -43,7 +43,11 @@ impl Local {
         let lines: Vec<String> = listen.iter().map(ToString::to_string).collect();
         std::fs::write(listening, lines.join("\n"))?;
         std::fs::set_permissions(listening, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, files, began: Instant::now() })
+        Ok(Self {
+            listener,
+            files,
+            began: Instant::now(),
+        })
     }
 
     /// Answers what is asked, for as long as it is polled.
@@ -59,7 +63,9 @@ impl Local {
             if word == *b"c" {
                 relay.accept_clock().await;
             }
-            let Some((totals, clock)) = relay.totals().await else { continue };
+            let Some((totals, clock)) = relay.totals().await else {
+                continue;
+            };
             let told = json!({
                 "channels": totals.channels,
                 "entries": totals.entries,
@@ -99,10 +105,20 @@ pub(crate) fn listening(dir: &Path) -> Option<Vec<SocketAddr>> {
 
 pub(crate) fn status(dir: &Path) -> Result<Said, Failure> {
     if !dir.join("martletd.toml").exists() {
-        return Err(Failure::new("no-relay", "there is no relay in this folder", "Make one: martletd init --dir DIR", 6));
+        return Err(Failure::new(
+            "no-relay",
+            "there is no relay in this folder",
+            "Make one: martletd init --dir DIR",
+            6,
+        ));
     }
     let told = ask(dir, b's').ok_or_else(|| {
-        Failure::new("not-running", "the relay does not run", "Start it: martletd serve --dir DIR", 3)
+        Failure::new(
+            "not-running",
+            "the relay does not run",
+            "Start it: martletd serve --dir DIR",
+            3,
+        )
     })?;
     let number = |name: &str| told.get(name).and_then(Value::as_u64).unwrap_or(0);
     let text = format!(

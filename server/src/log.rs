@@ -174,7 +174,9 @@ impl Log {
     /// Steps that do not fit (an entry that is not the next, or of another life) change nothing.
     pub fn fold(log: Option<Self>, channel: &ChannelId, step: &Step) -> Option<Self> {
         match (log, step) {
-            (_, Step::Opened(record)) | (None, Step::Remembered(record, _)) => Some(Self::new(channel, *record)),
+            (_, Step::Opened(record)) | (None, Step::Remembered(record, _)) => {
+                Some(Self::new(channel, *record))
+            }
             (None, _) | (Some(_), Step::Dropped) => None,
             (Some(mut log), step) => {
                 log.take(step);

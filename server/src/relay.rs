@@ -221,7 +221,10 @@ impl<S: Store> Relay<S> {
         for channel in touched {
             self.logs.remove(channel);
         }
-        let mut deciding = Deciding { full: true, ..Deciding::default() };
+        let mut deciding = Deciding {
+            full: true,
+            ..Deciding::default()
+        };
         self.decide_all(inputs, &mut deciding)?;
         if !deciding.changes.is_empty() {
             self.store.commit(&deciding.changes)?;
@@ -255,7 +258,9 @@ impl<S: Store> Relay<S> {
         let stranger = stranger();
         let log = if known { self.logs.get(&channel) } else { None };
         let admitted = channel::admits(log.unwrap_or(&stranger), call.action.right(), &call.bearer);
-        let Some(log) = log.filter(|_| admitted) else { return Ok(Err(Refusal::Closed)) };
+        let Some(log) = log.filter(|_| admitted) else {
+            return Ok(Err(Refusal::Closed));
+        };
         Ok(match &call.action {
             Action::Open(_) => Err(Refusal::Closed),
             Action::Append(verb) => {
@@ -307,7 +312,10 @@ impl<S: Store> Relay<S> {
         }
         let expires = channel::record_expires(open.class, self.today);
         if known {
-            let renewed = self.logs.get(channel).is_some_and(|log| log.record.expires < expires);
+            let renewed = self
+                .logs
+                .get(channel)
+                .is_some_and(|log| log.record.expires < expires);
             if renewed && !deciding.full {
                 self.change(channel, Step::Renewed(expires), deciding);
             }
@@ -328,7 +336,10 @@ impl<S: Store> Relay<S> {
             };
             self.change(channel, Step::Opened(record), deciding);
         }
-        self.logs.get(channel).map(|log| Answer::Tip(channel::tip(log))).ok_or(Refusal::Closed)
+        self.logs
+            .get(channel)
+            .map(|log| Answer::Tip(channel::tip(log)))
+            .ok_or(Refusal::Closed)
     }
 
     fn place(
@@ -352,7 +363,11 @@ impl<S: Store> Relay<S> {
                     self.change(channel, step, deciding);
                 }
                 let head = self.logs.get(channel).ok_or(Refusal::Closed)?.head;
-                Ok(Answer::Placed(martlet_proto::Placed { incarnation, first, head }))
+                Ok(Answer::Placed(martlet_proto::Placed {
+                    incarnation,
+                    first,
+                    head,
+                }))
             }
         }
     }
@@ -363,7 +378,10 @@ impl<S: Store> Relay<S> {
             self.logs.insert(*channel, log);
         }
         deciding.touched.insert(*channel);
-        deciding.changes.push(Change { channel: *channel, step });
+        deciding.changes.push(Change {
+            channel: *channel,
+            step,
+        });
     }
 
     /// Has a channel's log in memory; whether it is there and has not expired.
@@ -374,14 +392,25 @@ impl<S: Store> Relay<S> {
                 None => return Ok(false),
             };
         }
-        Ok(self.logs.get(channel).is_some_and(|log| log.record.expires > self.today))
+        Ok(self
+            .logs
+            .get(channel)
+            .is_some_and(|log| log.record.expires > self.today))
     }
 
     fn page(&mut self, channel: &ChannelId, from: Seq, deciding: &Deciding) -> Result<Slots, StoreError> {
-        let Some(log) = self.logs.get(channel) else { return Err(StoreError::Damaged("a log vanished")) };
+        let Some(log) = self.logs.get(channel) else {
+            return Err(StoreError::Damaged("a log vanished"));
+        };
         let tip = channel::tip(log);
         let start = usize::try_from(from.as_u64()).unwrap_or(usize::MAX);
-        let marks: Vec<_> = log.marks.iter().skip(start).take(PAGE_SLOTS_MAX).copied().collect();
+        let marks: Vec<_> = log
+            .marks
+            .iter()
+            .skip(start)
+            .take(PAGE_SLOTS_MAX)
+            .copied()
+            .collect();
         let (mut slots, mut bytes, mut seq) = (Vec::with_capacity(marks.len().min(64)), 0usize, from);
         for mark in marks {
             let size = usize::try_from(mark.size_bytes).unwrap_or(usize::MAX);
@@ -399,9 +428,18 @@ impl<S: Store> Relay<S> {
             slots.push(match envelope {
                 Some(envelope) => {
                     bytes = bytes.saturating_add(size);
-                    Slot::Here(martlet_proto::Entry { seq, kind: mark.kind, id: mark.id, envelope })
+                    Slot::Here(martlet_proto::Entry {
+                        seq,
+                        kind: mark.kind,
+                        id: mark.id,
+                        envelope,
+                    })
                 }
-                None => Slot::Gone { seq, kind: mark.kind, digest: mark.digest },
+                None => Slot::Gone {
+                    seq,
+                    kind: mark.kind,
+                    digest: mark.digest,
+                },
             });
             let Some(next) = seq.next() else { break };
             seq = next;
@@ -411,10 +449,18 @@ impl<S: Store> Relay<S> {
 
     /// Keeps the logs in memory within their bounds. They can always be loaded again.
     fn shrink(&mut self) {
-        let marks: usize = self.logs.values().map(|log| log.marks.len()).fold(0, usize::saturating_add);
+        let marks: usize = self
+            .logs
+            .values()
+            .map(|log| log.marks.len())
+            .fold(0, usize::saturating_add);
         let too_many = self.logs.len() > CACHED_LOGS_MAX;
         if too_many || (marks > CACHED_MARKS_MAX && self.logs.len() > 1) {
-            let largest = self.logs.iter().max_by_key(|(_, log)| log.marks.len()).map(|(channel, _)| *channel);
+            let largest = self
+                .logs
+                .iter()
+                .max_by_key(|(_, log)| log.marks.len())
+                .map(|(channel, _)| *channel);
             self.logs.retain(|channel, _| Some(*channel) == largest);
         }
     }
@@ -422,21 +468,41 @@ impl<S: Store> Relay<S> {
 
 /// All follows of a connection.
 fn at_peer(peer: Peer) -> std::ops::RangeInclusive<From> {
-    let at = |stream, request| From { peer, stream: Stream(stream), request: Request(request) };
+    let at = |stream, request| From {
+        peer,
+        stream: Stream(stream),
+        request: Request(request),
+    };
     at(0, 0)..=at(u64::MAX, u32::MAX)
 }
 
 /// The envelope of an entry that this turn adds.
 fn fresh(changes: &[Change], at: &ChannelId, wanted: Seq) -> Option<martlet_proto::Envelope> {
     changes.iter().rev().find_map(|change| match &change.step {
-        Step::Placed { seq, envelope, .. } if change.channel == *at && *seq == wanted => Some(envelope.clone()),
+        Step::Placed { seq, envelope, .. } if change.channel == *at && *seq == wanted => {
+            Some(envelope.clone())
+        }
         _ => None,
     })
 }
 
 fn slot_of(step: &Step) -> Option<Slot> {
-    let Step::Placed { seq, kind, id, envelope, .. } = step else { return None };
-    Some(Slot::Here(martlet_proto::Entry { seq: *seq, kind: *kind, id: *id, envelope: envelope.clone() }))
+    let Step::Placed {
+        seq,
+        kind,
+        id,
+        envelope,
+        ..
+    } = step
+    else {
+        return None;
+    };
+    Some(Slot::Here(martlet_proto::Entry {
+        seq: *seq,
+        kind: *kind,
+        id: *id,
+        envelope: envelope.clone(),
+    }))
 }
 
 /// A log that no token opens: strangers' tokens are held against it, so that absence takes the same work.

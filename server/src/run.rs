@@ -37,7 +37,12 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: &'static str, message: impl ToString, advice: &'static str, exit: u8) -> Self {
-        Self { code, message: message.to_string(), advice, exit }
+        Self {
+            code,
+            message: message.to_string(),
+            advice,
+            exit,
+        }
     }
 }
 
@@ -45,20 +50,35 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         match error {
             ConfigError::File(cause) if cause.kind() == std::io::ErrorKind::NotFound => no_relay(),
-            other => Self::new("config", other, "Mend martletd.toml; deploy/martletd.toml is a sample.", 2),
+            other => Self::new(
+                "config",
+                other,
+                "Mend martletd.toml; deploy/martletd.toml is a sample.",
+                2,
+            ),
         }
     }
 }
 
 fn no_relay() -> Failure {
-    Failure::new("no-relay", "there is no relay in this folder", "Make one: martletd init --dir DIR", 6)
+    Failure::new(
+        "no-relay",
+        "there is no relay in this folder",
+        "Make one: martletd init --dir DIR",
+        6,
+    )
 }
 
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::File(cause) if cause.kind() == std::io::ErrorKind::NotFound => no_relay(),
-            other => Self::new("keys", other, "Restore relay.key, relay.cert and opening.token from a backup.", 1),
+            other => Self::new(
+                "keys",
+                other,
+                "Restore relay.key, relay.cert and opening.token from a backup.",
+                1,
+            ),
         }
     }
 }
@@ -70,7 +90,9 @@ impl From<StoreError> for Failure {
             StoreError::Damaged(_) => "Keep the folder as it is and copy it; then run martletd doctor.",
             _ => "Look at the disk, then start the relay again.",
         };
-        let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+        let cause = std::error::Error::source(&error)
+            .map(|cause| format!(" ({cause})"))
+            .unwrap_or_default();
         Self::new("store", format!("{error}{cause}"), advice, 1)
     }
 }
@@ -80,7 +102,12 @@ impl From<ServeError> for Failure {
         match error {
             ServeError::Identity(error) => error.into(),
             ServeError::Store(error) => error.into(),
-            other => Self::new("socket", other, "Is another program on this port? Try martletd doctor.", 1),
+            other => Self::new(
+                "socket",
+                other,
+                "Is another program on this port? Try martletd doctor.",
+                1,
+            ),
         }
     }
 }
@@ -104,7 +131,12 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) if error.use_stderr() => {
             let text = error.to_string();
             if wants_json {
-                let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
+                let first = text
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+                    .to_string();
                 return fail(true, &Failure::new("usage", first, "See martletd --help.", 2));
             }
             say_error(&text);
@@ -126,7 +158,11 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(said) => {
             let ok = said.json.get("ok").and_then(Value::as_bool).unwrap_or(true);
             if !said.text.is_empty() {
-                say(&if command.json { said.json.to_string() } else { said.text });
+                say(&if command.json {
+                    said.json.to_string()
+                } else {
+                    said.text
+                });
             }
             if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
@@ -136,7 +172,12 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn fail(json: bool, failure: &Failure) -> ExitCode {
     if json {
-        let Failure { code, message, advice, .. } = failure;
+        let Failure {
+            code,
+            message,
+            advice,
+            ..
+        } = failure;
         say(&json!({"error": {"code": code, "message": message, "advice": advice}}).to_string());
     } else {
         say_error(&format!("{}\n{}", failure.message, failure.advice));
@@ -155,21 +196,47 @@ fn say_error(text: &str) {
 }
 
 fn init(dir: &Path, listen: Vec<SocketAddr>, public: Vec<String>) -> Result<Said, Failure> {
-    let exists = ["martletd.toml", "relay.key", "opening.token", "store"].iter().any(|name| dir.join(name).exists());
+    let exists = ["martletd.toml", "relay.key", "opening.token", "store"]
+        .iter()
+        .any(|name| dir.join(name).exists());
     if exists {
         let advice = "Choose another folder, or use the relay that is there.";
-        return Err(Failure::new("exists", "there is a relay in this folder already", advice, 1));
+        return Err(Failure::new(
+            "exists",
+            "there is a relay in this folder already",
+            advice,
+            1,
+        ));
     }
     let config = Config::new(listen, public);
-    let told = config.addresses().map_err(|error| Failure::new("usage", error, "Write HOST:PORT.", 2))?;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file_failed)?;
+    let told = config
+        .addresses()
+        .map_err(|error| Failure::new("usage", error, "Write HOST:PORT.", 2))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(file_failed)?;
     let identity = Identity::generate()?;
     identity.save(dir)?;
-    let (mut store, _) = Segments::open(&dir.join("store"), Options { floor_bytes: 0, ..Options::default() })?;
+    let (mut store, _) = Segments::open(
+        &dir.join("store"),
+        Options {
+            floor_bytes: 0,
+            ..Options::default()
+        },
+    )?;
     martlet_server::Store::close(&mut store)?;
     let path = dir.join("martletd.toml");
-    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(file_failed)?;
-    file.write_all(config.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(file_failed)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(file_failed)?;
+    file.write_all(config.to_text().as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(file_failed)?;
     Ok(linked(&relay_link(&identity, told, &config.listen)))
 }
 
@@ -178,12 +245,21 @@ fn relay_link(identity: &Identity, public: Vec<Address>, listen: &[SocketAddr]) 
         true => listen.iter().map(|address| Address::from(*address)).collect(),
         false => public,
     };
-    RelayLink { relay: RelayAddress { addresses, pin: identity.pin() }, admission: identity.admission().clone() }
+    RelayLink {
+        relay: RelayAddress {
+            addresses,
+            pin: identity.pin(),
+        },
+        admission: identity.admission().clone(),
+    }
 }
 
 fn linked(link: &RelayLink) -> Said {
     let text = link.to_string();
-    Said { json: json!({"link": text}), text }
+    Said {
+        json: json!({"link": text}),
+        text,
+    }
 }
 
 /// The link; of a running relay, with the ports that it took.
@@ -195,23 +271,46 @@ fn link(dir: &Path) -> Result<Said, Failure> {
 
 fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {
     let (config, identity) = (Config::load(dir)?, Identity::load(dir)?);
-    let serving = Serving { public: config.addresses()?, connections_max: config.connections_max };
-    let options = Options { floor_bytes: config.disk_floor_mib.saturating_mul(1 << 20), ..Options::default() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(file_failed)?;
+    let serving = Serving {
+        public: config.addresses()?,
+        connections_max: config.connections_max,
+    };
+    let options = Options {
+        floor_bytes: config.disk_floor_mib.saturating_mul(1 << 20),
+        ..Options::default()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(file_failed)?;
     runtime.block_on(async {
         let (store, report) = Segments::open(&dir.join("store"), options)?;
         if report.rebuilt {
             say_error("the index was built anew from the segments; nothing is lost");
         }
         if report.cut_bytes > 0 {
-            say_error("the end of a segment was never acknowledged and was cut off; nothing acknowledged is lost");
+            say_error(
+                "the end of a segment was never acknowledged and was cut off; nothing acknowledged is lost",
+            );
         }
-        let sockets = config.listen.iter().map(UdpSocket::bind).collect::<Result<Vec<_>, _>>();
+        let sockets = config
+            .listen
+            .iter()
+            .map(UdpSocket::bind)
+            .collect::<Result<Vec<_>, _>>();
         let sockets = sockets.map_err(ServeError::Socket)?;
         let relay = serve(sockets, store, &identity, &serving)?;
-        let signals = (signal(tokio::signal::unix::SignalKind::terminate()), signal(tokio::signal::unix::SignalKind::interrupt()));
+        let signals = (
+            signal(tokio::signal::unix::SignalKind::terminate()),
+            signal(tokio::signal::unix::SignalKind::interrupt()),
+        );
         let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-            return Err(Failure::new("signals", "signals cannot be received", "Start the relay again.", 1));
+            return Err(Failure::new(
+                "signals",
+                "signals cannot be received",
+                "Start the relay again.",
+                1,
+            ));
         };
         let local = local::Local::open(dir, relay.listen()).map_err(file_failed)?;
         let listen: Vec<String> = relay.listen().iter().map(ToString::to_string).collect();
@@ -228,7 +327,10 @@ fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {
         }
         local.close();
         relay.stop().await?;
-        Ok(Said { json: Value::Null, text: String::new() })
+        Ok(Said {
+            json: Value::Null,
+            text: String::new(),
+        })
     })
 }
 

@@ -39,7 +39,10 @@ pub struct Serving {
 
 impl Default for Serving {
     fn default() -> Self {
-        Self { public: Vec::new(), connections_max: 10_000 }
+        Self {
+            public: Vec::new(),
+            connections_max: 10_000,
+        }
     }
 }
 
@@ -108,10 +111,21 @@ pub fn serve<S: Store + Send + 'static>(
         false => serving.public.clone(),
     };
     let link = RelayLink {
-        relay: RelayAddress { addresses, pin: identity.pin() },
+        relay: RelayAddress {
+            addresses,
+            pin: identity.pin(),
+        },
         admission: identity.admission().clone(),
     };
-    Ok(Running { listen, link, endpoints, accepting, turns, stopped: turns_end, connections })
+    Ok(Running {
+        listen,
+        link,
+        endpoints,
+        accepting,
+        turns,
+        stopped: turns_end,
+        connections,
+    })
 }
 
 impl Running {

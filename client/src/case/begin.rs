@@ -7,7 +7,7 @@ use martlet_proto::{
     invite::Invite,
 };
 
-use super::{Beginning, BTreeMap, Case, Epoch, internal, member, parse_context};
+use super::{BTreeMap, Beginning, Case, Epoch, internal, member, parse_context};
 use crate::{
     contact::seal_packet,
     entropy::Entropy,
@@ -39,7 +39,10 @@ impl Case {
             return Err(Error::Usage(Usage::OwnInvite));
         }
         let keep = entropy.keeper();
-        let mut roles = vec![(me.identity().public(), Role::Client), (card.identity, Role::Counsel)];
+        let mut roles = vec![
+            (me.identity().public(), Role::Client),
+            (card.identity, Role::Counsel),
+        ];
         roles.sort_by_key(|(identity, _)| *identity);
         let context = CaseContext {
             version: 1,
@@ -51,19 +54,31 @@ impl Case {
             counsel_days: None,
         };
         let id: [u8; 16] = entropy.bytes();
-        let mut group = Group::create(entropy.secret(), me.leaf(), &id, &encode(&context)?, None).map_err(internal)?;
-        let change = Change { add: card.packages.clone(), ..Change::default() };
-        let commit = group.commit(change).map_err(|_| Error::Protocol("counsel's key package cannot be added"))?;
+        let mut group =
+            Group::create(entropy.secret(), me.leaf(), &id, &encode(&context)?, None).map_err(internal)?;
+        let change = Change {
+            add: card.packages.clone(),
+            ..Change::default()
+        };
+        let commit = group
+            .commit(change)
+            .map_err(|_| Error::Protocol("counsel's key package cannot be added"))?;
         group.merge_pending().map_err(internal)?;
         let packet = Packet {
-            welcome: commit.welcome.ok_or(Error::Internal("a commit that adds has no welcome"))?,
+            welcome: commit
+                .welcome
+                .ok_or(Error::Internal("a commit that adds has no welcome"))?,
             rescue_counsel: entropy.secret(),
             rescue_client: entropy.secret(),
             keep,
             name: me.name().to_string(),
         };
         let envelope = seal_packet(&card.inbox, &invite.pin, &packet, entropy)?;
-        let contact = OutRecord::Contact { inbox: card.inbox.clone(), entry: entropy.entry(), envelope };
+        let contact = OutRecord::Contact {
+            inbox: card.inbox.clone(),
+            entry: entropy.entry(),
+            envelope,
+        };
         let record = Beginning {
             id,
             label,
@@ -116,7 +131,9 @@ impl Case {
         let id: [u8; 16] = group.id().try_into().map_err(|_| junk())?;
         let context = parse_context(&group.context().map_err(internal)?)?;
         let mine = me.identity().public();
-        let [(one, _), (other, _)] = context.roles.as_slice() else { return Err(junk()) };
+        let [(one, _), (other, _)] = context.roles.as_slice() else {
+            return Err(junk());
+        };
         let client = if *one == mine { *other } else { *one };
         let known = context.role(&mine) == Some(Role::Counsel) && context.role(&client) == Some(Role::Client);
         let honest = group.members().iter().all(|member| {
@@ -130,7 +147,10 @@ impl Case {
         let record = Beginning {
             id,
             label: invite.label.clone().unwrap_or_default(),
-            members: vec![member(client, &packet.name, Role::Client), member(mine, me.name(), Role::Counsel)],
+            members: vec![
+                member(client, &packet.name, Role::Client),
+                member(mine, me.name(), Role::Counsel),
+            ],
             rescue_counsel: packet.rescue_counsel.clone(),
             rescue_client: packet.rescue_client.clone(),
             relay: invite.home.relay.clone(),

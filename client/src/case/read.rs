@@ -40,8 +40,14 @@ impl Case {
                     self.other_incarnation(&mut turn.events);
                 }
                 let head = Head::first(&self.epoch.channel, &tip.incarnation);
-                let cursor = Cursor { incarnation: tip.incarnation, seq: Seq::FIRST };
-                self.record.reading = Reading { at: Some((cursor, head)), heads: vec![(Seq::FIRST, head)] };
+                let cursor = Cursor {
+                    incarnation: tip.incarnation,
+                    seq: Seq::FIRST,
+                };
+                self.record.reading = Reading {
+                    at: Some((cursor, head)),
+                    heads: vec![(Seq::FIRST, head)],
+                };
                 self.save_record(&mut turn.batch)?;
             }
         }
@@ -66,12 +72,18 @@ impl Case {
         entropy: &mut Entropy,
     ) -> Result<Turn, Error> {
         let mut turn = Turn::default();
-        let Some((cursor, _)) = self.record.reading.at else { return Ok(turn) };
+        let Some((cursor, _)) = self.record.reading.at else {
+            return Ok(turn);
+        };
         if cursor.incarnation != page.tip.incarnation {
             self.must_open = true;
             return Ok(turn);
         }
-        let slots: Vec<Slot> = page.slots.into_iter().skip_while(|slot| slot.seq() < cursor.seq).collect();
+        let slots: Vec<Slot> = page
+            .slots
+            .into_iter()
+            .skip_while(|slot| slot.seq() < cursor.seq)
+            .collect();
         if slots.is_empty() && page.tip.next > cursor.seq {
             return Err(Error::Protocol("the relay leaves out entries"));
         }
@@ -108,8 +120,13 @@ impl Case {
         entropy: &mut Entropy,
     ) -> Result<Turn, Error> {
         let mut turn = Turn::default();
-        let Some((cursor, _)) = self.record.reading.at else { return Ok(turn) };
-        let slots: Vec<Slot> = slots.into_iter().skip_while(|slot| slot.seq() < cursor.seq).collect();
+        let Some((cursor, _)) = self.record.reading.at else {
+            return Ok(turn);
+        };
+        let slots: Vec<Slot> = slots
+            .into_iter()
+            .skip_while(|slot| slot.seq() < cursor.seq)
+            .collect();
         match slots.first() {
             None => return Ok(turn),
             Some(first) if first.seq() != cursor.seq => {
@@ -134,17 +151,24 @@ impl Case {
         let mut heads = Vec::new();
         let mut flow = Flow::On;
         for slot in slots {
-            let Some((mut cursor, head)) = self.record.reading.at else { break };
+            let Some((mut cursor, head)) = self.record.reading.at else {
+                break;
+            };
             if slot.seq() != cursor.seq {
                 return Err(Error::Protocol("the relay's log has a hole"));
             }
             let head = slot.head_after(&head);
-            cursor.seq = cursor.seq.next().ok_or(Error::Protocol("the relay's log has no end"))?;
+            cursor.seq = cursor
+                .seq
+                .next()
+                .ok_or(Error::Protocol("the relay's log has no end"))?;
             self.record.reading.at = Some((cursor, head));
             heads.push((cursor.seq, head));
             flow = match slot {
                 Slot::Here(entry) => self.take_entry(me, &entry, now, entropy, turn)?,
-                Slot::Gone { kind: Kind::Commit, .. } => self.lose(turn),
+                Slot::Gone {
+                    kind: Kind::Commit, ..
+                } => self.lose(turn),
                 Slot::Gone { .. } => Flow::On,
             };
             if flow == Flow::Stop {
@@ -175,10 +199,17 @@ impl Case {
             self.letter_sent(out, turn)?;
             return Ok(Flow::On);
         }
-        if self.pending.as_ref().is_some_and(|pending| pending.entry == entry.id && pending.envelope == entry.envelope) {
+        if self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.entry == entry.id && pending.envelope == entry.envelope)
+        {
             return self.merge_own(turn);
         }
-        let Ok(message) = entry.envelope.open(&self.epoch.keys.envelope, &self.epoch.channel, entry.kind) else {
+        let Ok(message) = entry
+            .envelope
+            .open(&self.epoch.keys.envelope, &self.epoch.channel, entry.kind)
+        else {
             return Ok(Flow::On);
         };
         if entry.kind == Kind::Commit {
@@ -196,11 +227,9 @@ impl Case {
     /// The item of the outbox that this entry is.
     fn out_with(&self, entry: &Entry) -> Option<u64> {
         self.outbox.iter().find_map(|(out, item)| match item {
-            OutRecord::Letter { sealed: Some(sealed), .. }
-                if sealed.entry == entry.id && sealed.envelope == entry.envelope =>
-            {
-                Some(*out)
-            }
+            OutRecord::Letter {
+                sealed: Some(sealed), ..
+            } if sealed.entry == entry.id && sealed.envelope == entry.envelope => Some(*out),
             OutRecord::Letter { .. } | OutRecord::Contact { .. } => None,
         })
     }
@@ -214,9 +243,16 @@ impl Case {
         turn: &mut Turn,
     ) -> Result<(), Error> {
         let mine = me.identity().public();
-        let Ok(body) = letter.parse_body() else { return Ok(()) };
+        let Ok(body) = letter.parse_body() else {
+            return Ok(());
+        };
         if let Some((seq, head)) = letter.seen
-            && self.record.reading.heads.iter().any(|(at, own)| *at == seq && *own != head)
+            && self
+                .record
+                .reading
+                .heads
+                .iter()
+                .any(|(at, own)| *at == seq && *own != head)
         {
             self.warn(Warning::RelayDiffers, &mut turn.events);
         }
@@ -238,25 +274,42 @@ impl Case {
         }
         self.record.last = Some(now);
         self.record.unread = self.record.unread.saturating_add(1);
-        let record =
-            LetterRecord { letter, from, received: now, read: false, queued: false, delivered_to: Vec::new() };
+        let record = LetterRecord {
+            letter,
+            from,
+            received: now,
+            read: false,
+            queued: false,
+            delivered_to: Vec::new(),
+        };
         let view = self.letter_view(&record, &mine);
         self.keep_letter(record, &mut turn.batch)?;
-        turn.events.push(Event::Letter { case: name_of(&self.record.id), letter: view });
+        turn.events.push(Event::Letter {
+            case: name_of(&self.record.id),
+            letter: view,
+        });
         Ok(())
     }
 
     fn take_receipt(&mut self, ids: &[LetterId], from: [u8; 32], turn: &mut Turn) -> Result<(), Error> {
         for id in ids {
-            let Some(at) = self.by_id.get(id).copied() else { continue };
-            let Some(kept) = self.letters.get_mut(&at) else { continue };
+            let Some(at) = self.by_id.get(id).copied() else {
+                continue;
+            };
+            let Some(kept) = self.letters.get_mut(&at) else {
+                continue;
+            };
             if kept.from == from || kept.delivered_to.contains(&from) {
                 continue;
             }
             kept.delivered_to.push(from);
             self.save_letter(at, &mut turn.batch)?;
             let to = name_of_member(&from);
-            turn.events.push(Event::Delivered { case: name_of(&self.record.id), id: *id, to });
+            turn.events.push(Event::Delivered {
+                case: name_of(&self.record.id),
+                id: *id,
+                to,
+            });
         }
         Ok(())
     }
@@ -288,8 +341,12 @@ impl Case {
     /// that it names itself committer and changes nobody's role.
     fn is_valid(&self, staged: &Staged) -> bool {
         let members = self.group.members();
-        let Some(leaf) = members.iter().find(|leaf| leaf.index == staged.sender()) else { return false };
-        let Ok(context) = parse_context(staged.context()) else { return false };
+        let Some(leaf) = members.iter().find(|leaf| leaf.index == staged.sender()) else {
+            return false;
+        };
+        let Ok(context) = parse_context(staged.context()) else {
+            return false;
+        };
         let identity = behind_leaf(&leaf.credential, &leaf.signature_key);
         let counsel = identity.and_then(|identity| self.role_of(&identity)) == Some(Role::Counsel);
         let entitled = match self.epoch.context.committer {
@@ -319,12 +376,18 @@ impl Case {
     }
 
     /// The next epoch begins: another channel, other keys; what waits is encrypted again when it is sent.
-    fn enter_epoch(&mut self, keep: Option<Token<martlet_proto::Keeper>>, turn: &mut Turn) -> Result<Flow, Error> {
+    fn enter_epoch(
+        &mut self,
+        keep: Option<Token<martlet_proto::Keeper>>,
+        turn: &mut Turn,
+    ) -> Result<Flow, Error> {
         self.keep = keep;
         self.epoch = Epoch::of(&self.group)?;
         self.record.reading = Reading::default();
         self.record.holding = false;
-        self.record.warnings.retain(|warning| *warning != Warning::RelayForgot);
+        self.record
+            .warnings
+            .retain(|warning| *warning != Warning::RelayForgot);
         self.caught_up = false;
         self.must_open = false;
         for out in self.outbox.values_mut() {
@@ -339,9 +402,16 @@ impl Case {
 
     fn refresh_members(&mut self) {
         let roles = &self.epoch.context.roles;
-        self.record.members.retain(|known| roles.iter().any(|(identity, _)| *identity == known.identity));
+        self.record
+            .members
+            .retain(|known| roles.iter().any(|(identity, _)| *identity == known.identity));
         for (identity, role) in roles {
-            match self.record.members.iter_mut().find(|known| known.identity == *identity) {
+            match self
+                .record
+                .members
+                .iter_mut()
+                .find(|known| known.identity == *identity)
+            {
                 Some(known) => known.role = *role,
                 None => self.record.members.push(member(*identity, "", *role)),
             }
@@ -370,7 +440,7 @@ fn open_keep(
 }
 
 /// By which commands name a member: the first bytes of the identity key.
-pub fn name_of_member(identity: &[u8; 32]) -> String {
+pub(super) fn name_of_member(identity: &[u8; 32]) -> String {
     let (first, _) = identity.split_at(10);
     data_encoding::BASE32_NOPAD.encode(first).to_lowercase()
 }

@@ -35,7 +35,10 @@ impl Case {
         let mut batch = Batch::default();
         if !matches!(body, Body::Receipt(_) | Body::Beat) {
             self.record.last = Some(now);
-            self.keep_letter(LetterRecord::own(letter.clone(), me.identity().public(), now), &mut batch)?;
+            self.keep_letter(
+                LetterRecord::own(letter.clone(), me.identity().public(), now),
+                &mut batch,
+            )?;
         }
         self.put_out(OutRecord::Letter { letter, sealed: None }, &mut batch)?;
         self.save_record(&mut batch)?;
@@ -49,7 +52,8 @@ impl Case {
     /// As [`write`](Self::write).
     pub fn write_document(&mut self, me: &Me, id: LetterId, body: &Body, now: Time) -> Result<Batch, Error> {
         self.writable()?;
-        let letter = Letter::new(id, now, None, body).map_err(|_| Error::Internal("a manifest is malformed"))?;
+        let letter =
+            Letter::new(id, now, None, body).map_err(|_| Error::Internal("a manifest is malformed"))?;
         let mut batch = Batch::default();
         self.record.last = Some(now);
         self.keep_letter(LetterRecord::own(letter, me.identity().public(), now), &mut batch)?;
@@ -106,15 +110,25 @@ impl Case {
         if self.must_open || self.record.reading.at.is_none() {
             return Ok(Some(self.next_open()));
         }
-        let Some((cursor, _)) = self.record.reading.at else { return Ok(None) };
+        let Some((cursor, _)) = self.record.reading.at else {
+            return Ok(None);
+        };
         if !self.caught_up {
             let call = Call::new(&self.epoch.reader(), Read { from: cursor.seq });
-            return Ok(Some(Next { batch: Batch::default(), call, purpose: Purpose::Read }));
+            return Ok(Some(Next {
+                batch: Batch::default(),
+                call,
+                purpose: Purpose::Read,
+            }));
         }
         if self.pending.is_some() {
             return Ok(self.next_commit(Batch::default()));
         }
-        let sealed = if self.record.holding { Vec::new() } else { self.sealed_now() };
+        let sealed = if self.record.holding {
+            Vec::new()
+        } else {
+            self.sealed_now()
+        };
         if !sealed.is_empty() {
             return Ok(Some(self.next_append(sealed, Batch::default())));
         }
@@ -137,17 +151,33 @@ impl Case {
 
     fn next_contact(&self) -> Option<Next> {
         let (out, inbox, entry, envelope) = self.outbox.iter().find_map(|(out, item)| match item {
-            OutRecord::Contact { inbox, entry, envelope } => Some((*out, inbox, entry, envelope)),
+            OutRecord::Contact {
+                inbox,
+                entry,
+                envelope,
+            } => Some((*out, inbox, entry, envelope)),
             OutRecord::Letter { .. } => None,
         })?;
         let batch = Batch::default();
         if self.inbox_must_open {
             let call = Call::new(&inbox.writer(), inbox.opening(self.record.admission.clone()));
-            return Some(Next { batch, call, purpose: Purpose::OpenInbox });
+            return Some(Next {
+                batch,
+                call,
+                purpose: Purpose::OpenInbox,
+            });
         }
-        let items = vec![Item { kind: Kind::Packet, id: *entry, envelope: envelope.clone() }];
+        let items = vec![Item {
+            kind: Kind::Packet,
+            id: *entry,
+            envelope: envelope.clone(),
+        }];
         let call = Call::new(&inbox.writer(), Append { within: None, items });
-        Some(Next { batch, call, purpose: Purpose::Contact(out) })
+        Some(Next {
+            batch,
+            call,
+            purpose: Purpose::Contact(out),
+        })
     }
 
     fn next_open(&self) -> Next {
@@ -159,38 +189,78 @@ impl Case {
             admission: self.record.admission.clone(),
         };
         let call = Call::new(&self.epoch.writer(), open);
-        Next { batch: Batch::default(), call, purpose: Purpose::Open }
+        Next {
+            batch: Batch::default(),
+            call,
+            purpose: Purpose::Open,
+        }
     }
 
     /// The items of the outbox that are encrypted for this epoch, as many as go in one call.
     fn sealed_now(&self) -> Vec<u64> {
         let epoch = self.group.epoch();
         let now = |item: &OutRecord| matches!(item, OutRecord::Letter { sealed: Some(sealed), .. } if sealed.epoch == epoch);
-        self.outbox.iter().filter(|(_, item)| now(item)).map(|(out, _)| *out).take(ITEMS_MAX).collect()
+        self.outbox
+            .iter()
+            .filter(|(_, item)| now(item))
+            .map(|(out, _)| *out)
+            .take(ITEMS_MAX)
+            .collect()
     }
 
     fn next_append(&self, sent: Vec<u64>, batch: Batch) -> Next {
         let items = sent.iter().filter_map(|out| match self.outbox.get(out)? {
-            OutRecord::Letter { sealed: Some(sealed), .. } => {
-                Some(Item { kind: Kind::Letter, id: sealed.entry, envelope: sealed.envelope.clone() })
-            }
+            OutRecord::Letter {
+                sealed: Some(sealed), ..
+            } => Some(Item {
+                kind: Kind::Letter,
+                id: sealed.entry,
+                envelope: sealed.envelope.clone(),
+            }),
             OutRecord::Letter { sealed: None, .. } | OutRecord::Contact { .. } => None,
         });
         let within = self.record.reading.at.map(|(cursor, _)| cursor.incarnation);
-        let call = Call::new(&self.epoch.writer(), Append { within, items: items.collect() });
-        Next { batch, call, purpose: Purpose::Letters(sent) }
+        let call = Call::new(
+            &self.epoch.writer(),
+            Append {
+                within,
+                items: items.collect(),
+            },
+        );
+        Next {
+            batch,
+            call,
+            purpose: Purpose::Letters(sent),
+        }
     }
 
     fn next_commit(&self, batch: Batch) -> Option<Next> {
         let (pending, keep) = (self.pending.as_ref()?, self.keep.as_ref()?);
-        let items = vec![Item { kind: Kind::Commit, id: pending.entry, envelope: pending.envelope.clone() }];
+        let items = vec![Item {
+            kind: Kind::Commit,
+            id: pending.entry,
+            envelope: pending.envelope.clone(),
+        }];
         let within = self.record.reading.at.map(|(cursor, _)| cursor.incarnation);
-        let grant = Grant { channel: self.epoch.channel, token: keep.clone() };
-        Some(Next { batch, call: Call::new(&grant, Seal { within, items }), purpose: Purpose::Commit })
+        let grant = Grant {
+            channel: self.epoch.channel,
+            token: keep.clone(),
+        };
+        Some(Next {
+            batch,
+            call: Call::new(&grant, Seal { within, items }),
+            purpose: Purpose::Commit,
+        })
     }
 
     /// Turns the receipts that are due into a letter of their own.
-    fn write_receipt(&mut self, me: &Me, now: Time, entropy: &mut Entropy, batch: &mut Batch) -> Result<(), Error> {
+    fn write_receipt(
+        &mut self,
+        me: &Me,
+        now: Time,
+        entropy: &mut Entropy,
+        batch: &mut Batch,
+    ) -> Result<(), Error> {
         let count = self.record.receipts_due.len().min(RECEIPT_IDS_MAX);
         if count == 0 {
             return Ok(());
@@ -212,15 +282,29 @@ impl Case {
             .take(ITEMS_MAX)
             .collect();
         for out in &waiting {
-            let Some(OutRecord::Letter { letter, sealed }) = self.outbox.get_mut(out) else { continue };
+            let Some(OutRecord::Letter { letter, sealed }) = self.outbox.get_mut(out) else {
+                continue;
+            };
             letter.seen = seen;
             let message = self.group.encrypt(&encode(letter)?, &[]).map_err(internal)?;
             let nonce: [u8; NONCE] = entropy.bytes();
-            let envelope =
-                Envelope::seal(&self.epoch.keys.envelope, nonce, &self.epoch.channel, Kind::Letter, &message)
-                    .map_err(|_| Error::Internal("a letter does not fit an envelope"))?;
-            *sealed = Some(SealedLetter { epoch, entry: entropy.entry(), envelope });
-            let item = OutRecord::Letter { letter: letter.clone(), sealed: sealed.clone() };
+            let envelope = Envelope::seal(
+                &self.epoch.keys.envelope,
+                nonce,
+                &self.epoch.channel,
+                Kind::Letter,
+                &message,
+            )
+            .map_err(|_| Error::Internal("a letter does not fit an envelope"))?;
+            *sealed = Some(SealedLetter {
+                epoch,
+                entry: entropy.entry(),
+                envelope,
+            });
+            let item = OutRecord::Letter {
+                letter: letter.clone(),
+                sealed: sealed.clone(),
+            };
             batch.put(self.out_name(*out), encode(&item)?);
         }
         Ok(waiting)
@@ -240,10 +324,19 @@ impl Case {
         };
         let commit = self.group.commit(change).map_err(internal)?;
         let nonce: [u8; NONCE] = entropy.bytes();
-        let envelope =
-            Envelope::seal(&self.epoch.keys.envelope, nonce, &self.epoch.channel, Kind::Commit, &commit.message)
-                .map_err(|_| Error::Internal("a commit does not fit an envelope"))?;
-        self.pending = Some(PendingCommit { entry: entropy.entry(), envelope, keep });
+        let envelope = Envelope::seal(
+            &self.epoch.keys.envelope,
+            nonce,
+            &self.epoch.channel,
+            Kind::Commit,
+            &commit.message,
+        )
+        .map_err(|_| Error::Internal("a commit does not fit an envelope"))?;
+        self.pending = Some(PendingCommit {
+            entry: entropy.entry(),
+            envelope,
+            keep,
+        });
         let mut batch = Batch::default();
         self.save(&mut batch)?;
         Ok(batch)
@@ -263,7 +356,10 @@ impl Case {
             if identity.and_then(|identity| self.role_of(&identity)) == Some(Role::Counsel)
                 && let Ok(sealed) = sealed::seal(key, &info, keep.secret().expose(), entropy)
             {
-                shares.push(KeepShare { device: leaf.signature_key, sealed });
+                shares.push(KeepShare {
+                    device: leaf.signature_key,
+                    sealed,
+                });
             }
         }
         Ok(shares)
@@ -279,12 +375,17 @@ impl Case {
     /// Letters were stored. If nothing came between, they need not be read again.
     pub(super) fn letters_placed(&mut self, sent: &[u64], placed: &Placed) -> Result<Turn, Error> {
         let mut turn = Turn::default();
-        let mut after = self.record.reading.at.filter(|(cursor, _)| {
-            cursor.seq == placed.first && cursor.incarnation == placed.incarnation
-        });
+        let mut after = self
+            .record
+            .reading
+            .at
+            .filter(|(cursor, _)| cursor.seq == placed.first && cursor.incarnation == placed.incarnation);
         let mut heads = Vec::new();
         for out in sent {
-            if let Some(OutRecord::Letter { sealed: Some(sealed), .. }) = self.outbox.get(out) {
+            if let Some(OutRecord::Letter {
+                sealed: Some(sealed), ..
+            }) = self.outbox.get(out)
+            {
                 after = after.and_then(|(mut cursor, head)| {
                     let head = head.after(cursor.seq, Kind::Letter, &Digest::of(&sealed.envelope));
                     cursor.seq = cursor.seq.next()?;
@@ -307,14 +408,19 @@ impl Case {
 
     /// An item of the outbox is at the relay.
     pub(super) fn letter_sent(&mut self, out: u64, turn: &mut Turn) -> Result<(), Error> {
-        let Some(OutRecord::Letter { letter, .. }) = self.outbox.remove(&out) else { return Ok(()) };
+        let Some(OutRecord::Letter { letter, .. }) = self.outbox.remove(&out) else {
+            return Ok(());
+        };
         turn.batch.delete(self.out_name(out));
         if let Some(at) = self.by_id.get(&letter.id).copied() {
             if let Some(kept) = self.letters.get_mut(&at) {
                 kept.queued = false;
             }
             self.save_letter(at, &mut turn.batch)?;
-            turn.events.push(Event::Sent { case: name_of(&self.record.id), id: letter.id });
+            turn.events.push(Event::Sent {
+                case: name_of(&self.record.id),
+                id: letter.id,
+            });
         }
         Ok(())
     }

@@ -28,7 +28,12 @@ impl Case {
         CaseView {
             case: name_of(&self.record.id),
             label: self.label(&mine),
-            members: self.record.members.iter().map(|member| member_view(member, &mine)).collect(),
+            members: self
+                .record
+                .members
+                .iter()
+                .map(|member| member_view(member, &mine))
+                .collect(),
             unread: self.record.unread,
             unsent: uploads.saturating_add(u64::try_from(waiting.count()).unwrap_or(u64::MAX)),
             last: self.record.last,
@@ -41,14 +46,25 @@ impl Case {
         if !self.record.label.is_empty() {
             return self.record.label.clone();
         }
-        let others = self.record.members.iter().filter(|member| member.identity != *mine);
-        others.map(|member| member.name.as_str()).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(", ")
+        let others = self
+            .record
+            .members
+            .iter()
+            .filter(|member| member.identity != *mine);
+        others
+            .map(|member| member.name.as_str())
+            .filter(|name| !name.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Letters in the order in which they came, all or those not read yet.
     pub fn letters(&self, me: &Me, unread_only: bool) -> Vec<LetterView> {
         let mine = me.identity().public();
-        let wanted = self.letters.values().filter(|letter| !(unread_only && letter.read));
+        let wanted = self
+            .letters
+            .values()
+            .filter(|letter| !(unread_only && letter.read));
         wanted.map(|letter| self.letter_view(letter, &mine)).collect()
     }
 
@@ -59,13 +75,19 @@ impl Case {
     }
 
     pub(super) fn letter_view(&self, record: &LetterRecord, mine: &[u8; 32]) -> LetterView {
-        let member = self.record.members.iter().find(|member| member.identity == record.from);
+        let member = self
+            .record
+            .members
+            .iter()
+            .find(|member| member.identity == record.from);
         let (kind, text, file) = match record.letter.parse_body() {
             Ok(Body::Text(text)) => (LetterKind::Text, Some(clean(&text)), None),
             Ok(Body::Notice(text)) => (LetterKind::Notice, Some(clean(&text)), None),
-            Ok(Body::Document(manifest)) => {
-                (LetterKind::Document, None, Some(file_view(record.letter.id, &manifest)))
-            }
+            Ok(Body::Document(manifest)) => (
+                LetterKind::Document,
+                None,
+                Some(file_view(record.letter.id, &manifest)),
+            ),
             Ok(Body::Leave) => (LetterKind::Leave, None, None),
             Ok(Body::Unknown(kind)) => (LetterKind::Unknown(kind), None, None),
             Ok(Body::Receipt(_) | Body::Refresh(_) | Body::Beat) | Err(_) => {
@@ -95,11 +117,15 @@ impl Case {
     /// [`Missing::Document`] or [`Usage::Ambiguous`].
     pub fn document(&self, reference: &str) -> Result<(LetterId, Manifest), Error> {
         let reference = reference.trim().to_lowercase();
-        let documents = self.letters.values().filter_map(|letter| match letter.letter.parse_body() {
-            Ok(Body::Document(manifest)) => Some((letter.letter.id, manifest)),
-            Ok(_) | Err(_) => None,
-        });
-        let mut found = documents.filter(|(id, _)| !reference.is_empty() && id.to_text().starts_with(&reference));
+        let documents = self
+            .letters
+            .values()
+            .filter_map(|letter| match letter.letter.parse_body() {
+                Ok(Body::Document(manifest)) => Some((letter.letter.id, manifest)),
+                Ok(_) | Err(_) => None,
+            });
+        let mut found =
+            documents.filter(|(id, _)| !reference.is_empty() && id.to_text().starts_with(&reference));
         match (found.next(), found.next()) {
             (Some(document), None) => Ok(document),
             (Some(_), Some(_)) => Err(Error::Usage(Usage::Ambiguous)),
@@ -115,8 +141,12 @@ impl Case {
     pub fn mark_read(&mut self, letters: &[LetterId]) -> Result<Batch, Error> {
         let mut batch = Batch::default();
         for id in letters {
-            let Some(at) = self.by_id.get(id).copied() else { continue };
-            let Some(kept) = self.letters.get_mut(&at).filter(|kept| !kept.read) else { continue };
+            let Some(at) = self.by_id.get(id).copied() else {
+                continue;
+            };
+            let Some(kept) = self.letters.get_mut(&at).filter(|kept| !kept.read) else {
+                continue;
+            };
             kept.read = true;
             self.record.unread = self.record.unread.saturating_sub(1);
             self.save_letter(at, &mut batch)?;
@@ -135,7 +165,11 @@ impl Case {
     pub fn safety(&self, me: &Me, reference: Option<&str>) -> Result<Safety, Error> {
         let mine = me.identity().public();
         let at = self.member_at(&mine, reference)?;
-        let member = self.record.members.get(at).ok_or(Error::NotFound(Missing::Member))?;
+        let member = self
+            .record
+            .members
+            .get(at)
+            .ok_or(Error::NotFound(Missing::Member))?;
         Ok(Safety {
             number: safety_number(&mine, &member.identity),
             epoch_code: epoch_code(&self.group.epoch_authenticator()),
@@ -151,7 +185,11 @@ impl Case {
     /// As [`safety`](Self::safety).
     pub fn confirm(&mut self, me: &Me, reference: Option<&str>) -> Result<Batch, Error> {
         let at = self.member_at(&me.identity().public(), reference)?;
-        let member = self.record.members.get_mut(at).ok_or(Error::NotFound(Missing::Member))?;
+        let member = self
+            .record
+            .members
+            .get_mut(at)
+            .ok_or(Error::NotFound(Missing::Member))?;
         member.verified = true;
         let mut batch = Batch::default();
         self.save_record(&mut batch)?;
@@ -163,7 +201,8 @@ impl Case {
         let fits = |member: &MemberRecord| match &wanted {
             Some(text) => {
                 !text.is_empty()
-                    && (name_of_member(&member.identity).starts_with(text) || member.name.to_lowercase() == *text)
+                    && (name_of_member(&member.identity).starts_with(text)
+                        || member.name.to_lowercase() == *text)
             }
             None => true,
         };

@@ -32,7 +32,10 @@ impl Client {
     pub(super) async fn link(&self, relay: &RelayAddress) -> Result<Arc<dyn Link>, Error> {
         let in_use = self.inner.links.lock().ok().and_then(|mut links| {
             links.retain(|(_, link)| !link.is_closed());
-            links.iter().find(|(at, _)| at == relay).map(|(_, link)| Arc::clone(link))
+            links
+                .iter()
+                .find(|(at, _)| at == relay)
+                .map(|(_, link)| Arc::clone(link))
         });
         if let Some(link) = in_use {
             return Ok(link);
@@ -69,7 +72,11 @@ impl Client {
     }
 
     pub(super) fn turn_of(&self, id: &[u8; 16]) -> Result<Arc<tokio::sync::Mutex<()>>, Error> {
-        let mut driving = self.inner.driving.lock().map_err(|_| Error::Internal("an earlier failure"))?;
+        let mut driving = self
+            .inner
+            .driving
+            .lock()
+            .map_err(|_| Error::Internal("an earlier failure"))?;
         Ok(Arc::clone(driving.entry(*id).or_default()))
     }
 
@@ -77,7 +84,9 @@ impl Client {
         let turn = self.turn_of(id)?;
         let _mine = turn.lock().await;
         for _ in 0..CALLS_MAX {
-            let Some(Next { call, purpose, .. }) = self.next(id)? else { return Ok(()) };
+            let Some(Next { call, purpose, .. }) = self.next(id)? else {
+                return Ok(());
+            };
             let answer = match link.call(call).await {
                 Ok(answer) => Ok(answer),
                 Err(LinkError::Refused(refusal)) => Err(refusal),
@@ -88,7 +97,8 @@ impl Client {
                 let at = core.at_id(id)?;
                 let core = &mut *core;
                 let case = core.cases.get_mut(at).ok_or(Error::Internal("a case vanished"))?;
-                let Turn { batch, events } = case.answered(&core.me, purpose, answer, now(), &mut entropy()?)?;
+                let Turn { batch, events } =
+                    case.answered(&core.me, purpose, answer, now(), &mut entropy()?)?;
                 core.commit(batch)?;
                 events
             };
@@ -103,7 +113,9 @@ impl Client {
         let at = core.at_id(id)?;
         let core = &mut *core;
         let case = core.cases.get_mut(at).ok_or(Error::Internal("a case vanished"))?;
-        let Some(mut next) = case.next(&core.me, now(), &mut entropy()?)? else { return Ok(None) };
+        let Some(mut next) = case.next(&core.me, now(), &mut entropy()?)? else {
+            return Ok(None);
+        };
         core.commit(std::mem::take(&mut next.batch))?;
         Ok(Some(next))
     }
@@ -137,7 +149,10 @@ impl Client {
     pub(super) fn relay_of(&self, id: &[u8; 16]) -> Result<RelayAddress, Error> {
         let core = self.core()?;
         let at = core.at_id(id)?;
-        core.cases.get(at).map(|case| case.record().relay.clone()).ok_or(Error::Internal("a case vanished"))
+        core.cases
+            .get(at)
+            .map(|case| case.record().relay.clone())
+            .ok_or(Error::Internal("a case vanished"))
     }
 
     fn is_queued(&self, id: &[u8; 16], letter: &LetterId) -> Result<bool, Error> {
@@ -204,7 +219,11 @@ impl Client {
             received = received.saturating_add(u64::try_from(theirs).unwrap_or(u64::MAX));
             queued = queued.saturating_add(core.view(case).unsent);
         }
-        Ok((received, queued, u64::try_from(core.cases.len()).unwrap_or(u64::MAX)))
+        Ok((
+            received,
+            queued,
+            u64::try_from(core.cases.len()).unwrap_or(u64::MAX),
+        ))
     }
 
     /// Tells whoever follows whether a relay is in reach.

@@ -51,22 +51,37 @@ pub(super) fn create(home: &Path, passphrase: &[u8], cost: Cost, profile: NewPro
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Error> {
-    if name.len() > NAME_BYTES_MAX { Err(Error::Usage(Usage::NameTooLong)) } else { Ok(()) }
+    if name.len() > NAME_BYTES_MAX {
+        Err(Error::Usage(Usage::NameTooLong))
+    } else {
+        Ok(())
+    }
 }
 
 /// A new owner in an empty vault.
 pub(super) fn begin(mut vault: Vault, profile: NewProfile) -> Result<Core, Error> {
-    let relay = profile.relay.map(|link| HomeRelay { relay: link.relay, admission: link.admission });
+    let relay = profile.relay.map(|link| HomeRelay {
+        relay: link.relay,
+        admission: link.admission,
+    });
     let me = Me::new(profile.name, relay, now().day(), &mut entropy()?)?;
     let mut batch = Batch::default();
     batch.put(Name::one(Table::Profile), encode(me.profile())?);
     vault.commit(batch)?;
-    Ok(Core { vault, me, cases: Vec::new(), invites: Vec::new(), uploads: Vec::new() })
+    Ok(Core {
+        vault,
+        me,
+        cases: Vec::new(),
+        invites: Vec::new(),
+        uploads: Vec::new(),
+    })
 }
 
 /// Everything a vault holds.
 pub(super) fn load(vault: Vault) -> Result<Core, Error> {
-    let profile = vault.get(&Name::one(Table::Profile))?.ok_or(Error::VaultDamaged("it has no owner"))?;
+    let profile = vault
+        .get(&Name::one(Table::Profile))?
+        .ok_or(Error::VaultDamaged("it has no owner"))?;
     let me = Me::from_profile(decode(&profile)?)?;
     let mut cases = Vec::new();
     let mut uploads = Vec::new();
@@ -79,14 +94,28 @@ pub(super) fn load(vault: Vault) -> Result<Core, Error> {
         for (at, upload) in rows::<UploadRecord>(&vault, Table::Uploads, record.id)? {
             uploads.push((record.id, at, upload));
         }
-        cases.push(Case::load(&me, index, record, &ratchet, letters, outbox, &mut entropy()?)?);
+        cases.push(Case::load(
+            &me,
+            index,
+            record,
+            &ratchet,
+            letters,
+            outbox,
+            &mut entropy()?,
+        )?);
     }
     let invites = vault.scan(Table::Invites, [0; 16], 0)?;
     let invites = invites
         .into_iter()
         .map(|(index, record)| Ok((index, decode::<InviteRecord>(&record)?)))
         .collect::<Result<_, Error>>()?;
-    Ok(Core { vault, me, cases, invites, uploads })
+    Ok(Core {
+        vault,
+        me,
+        cases,
+        invites,
+        uploads,
+    })
 }
 
 fn rows<T: serde::de::DeserializeOwned>(
@@ -94,7 +123,11 @@ fn rows<T: serde::de::DeserializeOwned>(
     table: Table,
     group: [u8; 16],
 ) -> Result<BTreeMap<u64, T>, Error> {
-    vault.scan(table, group, 0)?.into_iter().map(|(at, row)| Ok((at, decode(&row)?))).collect()
+    vault
+        .scan(table, group, 0)?
+        .into_iter()
+        .map(|(at, row)| Ok((at, decode(&row)?)))
+        .collect()
 }
 
 impl Core {
@@ -104,14 +137,21 @@ impl Core {
         at: usize,
         change: impl FnOnce(&mut Case, &Me) -> Result<Batch, Error>,
     ) -> Result<(), Error> {
-        let case = self.cases.get_mut(at).ok_or(Error::NotFound(crate::error::Missing::Case))?;
+        let case = self
+            .cases
+            .get_mut(at)
+            .ok_or(Error::NotFound(crate::error::Missing::Case))?;
         let batch = change(case, &self.me)?;
         self.commit(batch)
     }
 
     /// Makes a batch durable.
     pub(super) fn commit(&mut self, batch: Batch) -> Result<(), Error> {
-        if batch.is_empty() { Ok(()) } else { Ok(self.vault.commit(batch)?) }
+        if batch.is_empty() {
+            Ok(())
+        } else {
+            Ok(self.vault.commit(batch)?)
+        }
     }
 
     /// The owner's record, after a change to it.

@@ -1,11 +1,6 @@
 //! From an invite to a case.
 
-use martlet_proto::{
-    Kind, Read, Refusal, Seq, Slot,
-    derive::CardKeys,
-    invite::Invite,
-    letter::Body,
-};
+use martlet_proto::{Kind, Read, Refusal, Seq, Slot, derive::CardKeys, invite::Invite, letter::Body};
 
 use super::{Client, NewCase, entropy, keep, now};
 use crate::{
@@ -32,7 +27,11 @@ impl Client {
     /// # Cancel safety
     ///
     /// Until the card is verified nothing is kept. From then on the case exists and goes on with the next call.
-    pub async fn open_case(&self, invite: &Invite, new: NewCase) -> Result<(CaseView, MemberView, Vec<Sent>), Error> {
+    pub async fn open_case(
+        &self,
+        invite: &Invite,
+        new: NewCase,
+    ) -> Result<(CaseView, MemberView, Vec<Sent>), Error> {
         let label = new.label.unwrap_or_default();
         keep::check_name(&label)?;
         if new.text.as_deref().is_some_and(|text| text.trim().is_empty()) {
@@ -44,11 +43,21 @@ impl Client {
         let link = self.link(&invite.relay()).await?;
         let card = read_card(invite, link.as_ref()).await?;
         let letter = entropy()?.letter();
-        let id = self.found(invite, &card, label, new.text.as_deref().map(|text| (letter, text)))?;
+        let id = self.found(
+            invite,
+            &card,
+            label,
+            new.text.as_deref().map(|text| (letter, text)),
+        )?;
         let sent = match new.text {
             Some(_) => {
                 let queued = self.deliver(&id, &letter).await?;
-                vec![Sent { id: letter, kind: LetterKind::Text, queued, sha256: None }]
+                vec![Sent {
+                    id: letter,
+                    kind: LetterKind::Text,
+                    queued,
+                    sha256: None,
+                }]
             }
             None => {
                 match self.drive(&id, link.as_ref()).await {
@@ -90,7 +99,10 @@ impl Client {
 async fn read_card(invite: &Invite, link: &dyn Link) -> Result<Verified<martlet_proto::card::Card>, Error> {
     let keys = CardKeys::derive(&invite.seed);
     let channel = keys.channel(&invite.mark);
-    let grant = martlet_proto::Grant { channel, token: keys.read.clone() };
+    let grant = martlet_proto::Grant {
+        channel,
+        token: keys.read.clone(),
+    };
     let mut from = Seq::FIRST;
     let mut newest = None;
     for _ in 0..PAGES_MAX {
@@ -100,7 +112,10 @@ async fn read_card(invite: &Invite, link: &dyn Link) -> Result<Verified<martlet_
             Err(error) => return Err(error.into()),
         };
         for slot in page.slots {
-            from = slot.seq().next().ok_or(Error::Protocol("the relay's log has no end"))?;
+            from = slot
+                .seq()
+                .next()
+                .ok_or(Error::Protocol("the relay's log has no end"))?;
             if let Slot::Here(entry) = slot
                 && entry.kind == Kind::Card
             {

@@ -25,9 +25,17 @@ impl Guard {
     /// [`VaultError::Busy`] after `wait`.
     #[expect(clippy::disallowed_methods, reason = "the guard waits in real time")]
     pub fn acquire(home: &Path, wait: Duration) -> Result<Self, VaultError> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(home)?;
         let path = home.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)?;
         let began = Instant::now();
         loop {
             match lock.try_lock() {

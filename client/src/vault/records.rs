@@ -29,8 +29,12 @@ impl Records {
     }
 
     pub(super) fn get(&self, name: &Name) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
-        let Some(sealed) = self.shelf.get(&self.place(name)?)? else { return Ok(None) };
-        open(&self.values, &sealed, &associated(name)).map(Some).ok_or(DAMAGED)
+        let Some(sealed) = self.shelf.get(&self.place(name)?)? else {
+            return Ok(None);
+        };
+        open(&self.values, &sealed, &associated(name))
+            .map(Some)
+            .ok_or(DAMAGED)
     }
 
     pub(super) fn scan(
@@ -49,10 +53,15 @@ impl Records {
             .collect()
     }
 
-    pub(super) fn write(&mut self, records: Vec<(Name, Option<Zeroizing<Vec<u8>>>)>) -> Result<(), VaultError> {
+    pub(super) fn write(
+        &mut self,
+        records: Vec<(Name, Option<Zeroizing<Vec<u8>>>)>,
+    ) -> Result<(), VaultError> {
         let mut writes: Writes = Vec::with_capacity(records.len());
         for (name, record) in records {
-            let sealed = record.map(|record| seal(&self.values, &record, &associated(&name))).transpose()?;
+            let sealed = record
+                .map(|record| seal(&self.values, &record, &associated(&name)))
+                .transpose()?;
             writes.push((self.place(&name)?, sealed));
         }
         self.shelf.apply(writes)

@@ -35,7 +35,11 @@ impl Shelf for Memory {
 
     fn range(&self, from: &Place) -> Result<Vec<(Place, Vec<u8>)>, VaultError> {
         let end = last_of(from);
-        Ok(self.0.range(*from..=end).map(|(place, value)| (*place, value.clone())).collect())
+        Ok(self
+            .0
+            .range(*from..=end)
+            .map(|(place, value)| (*place, value.clone()))
+            .collect())
     }
 
     fn apply(&mut self, writes: Writes) -> Result<(), VaultError> {
@@ -79,9 +83,16 @@ impl Sled {
     pub(super) fn open(dir: &Path) -> Result<Self, VaultError> {
         let path: PathBuf = dir.to_path_buf();
         let db = guarded(move || {
-            sled::Config::new().path(path).cache_capacity(16 << 20).flush_every_ms(None).open()
+            sled::Config::new()
+                .path(path)
+                .cache_capacity(16 << 20)
+                .flush_every_ms(None)
+                .open()
         })?;
-        Ok(Self { db, file: File::open(dir.join("db"))? })
+        Ok(Self {
+            db,
+            file: File::open(dir.join("db"))?,
+        })
     }
 }
 
@@ -93,9 +104,14 @@ impl Shelf for Sled {
     fn range(&self, from: &Place) -> Result<Vec<(Place, Vec<u8>)>, VaultError> {
         let found = guarded(|| {
             let range = self.db.range(from.as_slice()..=last_of(from).as_slice());
-            range.map(|row| row.map(|(place, value)| (place.to_vec(), value.to_vec()))).collect::<Result<Vec<_>, _>>()
+            range
+                .map(|row| row.map(|(place, value)| (place.to_vec(), value.to_vec())))
+                .collect::<Result<Vec<_>, _>>()
         })?;
-        found.into_iter().map(|(place, value)| Ok((place.try_into().map_err(|_| DAMAGED)?, value))).collect()
+        found
+            .into_iter()
+            .map(|(place, value)| Ok((place.try_into().map_err(|_| DAMAGED)?, value)))
+            .collect()
     }
 
     fn apply(&mut self, writes: Writes) -> Result<(), VaultError> {
@@ -126,9 +142,17 @@ mod tests {
             place[16..].copy_from_slice(&number.to_be_bytes());
             place
         };
-        let rows = (0..300).map(|n| (place(1, n), Some(vec![n as u8; 100]))).collect();
+        let rows = (0..300)
+            .map(|n| (place(1, n), Some(vec![n as u8; 100])))
+            .collect();
         shelf.apply(rows).unwrap();
-        shelf.apply(vec![(place(2, 0), Some(vec![2])), (place(1, 5), None), (place(1, 6), Some(vec![9]))]).unwrap();
+        shelf
+            .apply(vec![
+                (place(2, 0), Some(vec![2])),
+                (place(1, 5), None),
+                (place(1, 6), Some(vec![9])),
+            ])
+            .unwrap();
         assert_eq!(shelf.get(&place(1, 4)).unwrap(), Some(vec![4; 100]));
         assert_eq!(shelf.get(&place(1, 5)).unwrap(), None);
         let found = shelf.range(&place(1, 5)).unwrap();
@@ -149,7 +173,10 @@ mod tests {
     fn what_was_applied_is_there_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
         let big = vec![7; 200_000];
-        Sled::open(dir.path()).unwrap().apply(vec![([1; 24], Some(big.clone()))]).unwrap();
+        Sled::open(dir.path())
+            .unwrap()
+            .apply(vec![([1; 24], Some(big.clone()))])
+            .unwrap();
         assert_eq!(Sled::open(dir.path()).unwrap().get(&[1; 24]).unwrap(), Some(big));
     }
 }

@@ -13,7 +13,10 @@ use std::{
 };
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, aead::{Aead, Payload}};
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305,
+    aead::{Aead, Payload},
+};
 use martlet_proto::Secret;
 use zeroize::Zeroizing;
 
@@ -35,9 +38,15 @@ pub struct Cost {
 
 impl Cost {
     /// The least that is sound: 19 MiB, two passes.
-    pub const FLOOR: Self = Self { memory_kib: 19 << 10, passes: 2 };
+    pub const FLOOR: Self = Self {
+        memory_kib: 19 << 10,
+        passes: 2,
+    };
     /// What a weak device can bear: 64 MiB, three passes.
-    pub const STANDARD: Self = Self { memory_kib: 64 << 10, passes: 3 };
+    pub const STANDARD: Self = Self {
+        memory_kib: 64 << 10,
+        passes: 3,
+    };
     /// The most that is believed when a vault is opened: a file must not be able to take all memory.
     const MEMORY_KIB_MAX: u32 = 1 << 20;
     const PASSES_MAX: u32 = 64;
@@ -49,9 +58,18 @@ impl Cost {
         if derive(b"calibration", &[0; 16], Self::STANDARD).is_err() {
             return Self::FLOOR;
         }
-        let took_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX).max(1);
-        let passes = Self::STANDARD.passes.saturating_mul(1000).checked_div(took_ms).unwrap_or(3);
-        Self { passes: passes.clamp(Self::STANDARD.passes, 24), ..Self::STANDARD }
+        let took_ms = u32::try_from(began.elapsed().as_millis())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let passes = Self::STANDARD
+            .passes
+            .saturating_mul(1000)
+            .checked_div(took_ms)
+            .unwrap_or(3);
+        Self {
+            passes: passes.clamp(Self::STANDARD.passes, 24),
+            ..Self::STANDARD
+        }
     }
 
     fn believable(self) -> bool {
@@ -80,7 +98,10 @@ pub(super) fn seal(key: &Secret<32>, plain: &[u8], aad: &[u8]) -> Result<Vec<u8>
 pub(super) fn open(key: &Secret<32>, sealed: &[u8], aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (nonce, sealed) = sealed.split_first_chunk::<24>()?;
     let cipher = XChaCha20Poly1305::new(key.expose().into());
-    cipher.decrypt(nonce.into(), Payload { msg: sealed, aad }).ok().map(Zeroizing::new)
+    cipher
+        .decrypt(nonce.into(), Payload { msg: sealed, aad })
+        .ok()
+        .map(Zeroizing::new)
 }
 
 /// A ratchet key and the number of the state that it opens.
@@ -101,12 +122,28 @@ pub(super) struct Slot {
 
 impl Slot {
     /// Makes the file, with a first ratchet key.
-    pub(super) fn create(path: &Path, passphrase: &[u8], cost: Cost, master: &Secret<32>) -> Result<(), VaultError> {
+    pub(super) fn create(
+        path: &Path,
+        passphrase: &[u8],
+        cost: Cost,
+        master: &Secret<32>,
+    ) -> Result<(), VaultError> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(|_| VaultError::Io(std::io::Error::other("no randomness")))?;
-        let plain = [MAGIC.as_slice(), &cost.memory_kib.to_be_bytes(), &cost.passes.to_be_bytes(), &salt].concat();
+        let plain = [
+            MAGIC.as_slice(),
+            &cost.memory_kib.to_be_bytes(),
+            &cost.passes.to_be_bytes(),
+            &salt,
+        ]
+        .concat();
         let wrapped = seal(&derive(passphrase, &salt, cost)?, master.expose(), &plain)?;
-        let file = OpenOptions::new().create_new(true).write(true).read(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .read(true)
+            .mode(0o600)
+            .open(path)?;
         file.write_all_at(&[plain, wrapped].concat(), 0)?;
         let mut slot = Self::fresh(Some(file), cell_key(master))?;
         slot.write()
@@ -118,7 +155,15 @@ impl Slot {
     }
 
     fn fresh(file: Option<File>, cell_key: Secret<32>) -> Result<Self, VaultError> {
-        Ok(Self { file, cell_key, generation: 0, keys: vec![RatchetKey { state: 0, key: random()? }] })
+        Ok(Self {
+            file,
+            cell_key,
+            generation: 0,
+            keys: vec![RatchetKey {
+                state: 0,
+                key: random()?,
+            }],
+        })
     }
 
     /// The master key, if the passphrase opens it.
@@ -128,12 +173,16 @@ impl Slot {
         let numbers = plain.strip_prefix(MAGIC.as_slice()).ok_or(DAMAGED)?;
         let (memory, rest) = numbers.split_first_chunk::<4>().ok_or(DAMAGED)?;
         let (passes, salt) = rest.split_first_chunk::<4>().ok_or(DAMAGED)?;
-        let cost = Cost { memory_kib: u32::from_be_bytes(*memory), passes: u32::from_be_bytes(*passes) };
+        let cost = Cost {
+            memory_kib: u32::from_be_bytes(*memory),
+            passes: u32::from_be_bytes(*passes),
+        };
         if !cost.believable() {
             return Err(DAMAGED);
         }
         let salt: &[u8; 16] = salt.try_into().map_err(|_| DAMAGED)?;
-        let master = open(&derive(passphrase, salt, cost)?, wrapped, plain).ok_or(VaultError::WrongPassphrase)?;
+        let master =
+            open(&derive(passphrase, salt, cost)?, wrapped, plain).ok_or(VaultError::WrongPassphrase)?;
         Secret::from_slice(&master).ok_or(DAMAGED)
     }
 
@@ -142,10 +191,17 @@ impl Slot {
         let bytes = read(path)?;
         let cell_key = cell_key(master);
         let cells = bytes.get(HEADER..).ok_or(DAMAGED)?.chunks(CELL);
-        let best = cells.filter_map(|cell| parse_cell(&open(&cell_key, cell, MAGIC)?)).max_by_key(|(at, _)| *at);
+        let best = cells
+            .filter_map(|cell| parse_cell(&open(&cell_key, cell, MAGIC)?))
+            .max_by_key(|(at, _)| *at);
         let (generation, keys) = best.ok_or(DAMAGED)?;
         let file = OpenOptions::new().write(true).read(true).open(path)?;
-        Ok(Self { file: Some(file), cell_key, generation, keys })
+        Ok(Self {
+            file: Some(file),
+            cell_key,
+            generation,
+            keys,
+        })
     }
 
     /// Overwrites both cells with the present keys, one after the other, each durable before the next.
@@ -192,10 +248,15 @@ fn parse_cell(plain: &[u8]) -> Option<(u64, Vec<RatchetKey>)> {
     let (count, rest) = rest.split_first()?;
     let keys = rest.chunks_exact(40).take(usize::from(*count)).map(|pair| {
         let (state, key) = pair.split_first_chunk::<8>()?;
-        Some(RatchetKey { state: u64::from_be_bytes(*state), key: Secret::from_slice(key)? })
+        Some(RatchetKey {
+            state: u64::from_be_bytes(*state),
+            key: Secret::from_slice(key)?,
+        })
     });
     let keys: Vec<RatchetKey> = keys.collect::<Option<_>>()?;
-    (1..=2).contains(&keys.len()).then_some((u64::from_be_bytes(*generation), keys))
+    (1..=2)
+        .contains(&keys.len())
+        .then_some((u64::from_be_bytes(*generation), keys))
 }
 
 #[cfg(test)]
@@ -203,7 +264,10 @@ pub(super) mod tests {
     use super::*;
 
     /// Weak enough for tests that open a vault thousands of times.
-    pub(crate) const WEAK: Cost = Cost { memory_kib: 8, passes: 1 };
+    pub(crate) const WEAK: Cost = Cost {
+        memory_kib: 8,
+        passes: 1,
+    };
 
     #[test]
     fn parameters_beyond_reason_are_refused_before_memory_is_taken() {
@@ -213,7 +277,10 @@ pub(super) mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(Slot::unwrap(&path, b"x"), Err(VaultError::Damaged { .. })));
+        assert!(matches!(
+            Slot::unwrap(&path, b"x"),
+            Err(VaultError::Damaged { .. })
+        ));
     }
 
     #[test]

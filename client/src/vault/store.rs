@@ -43,10 +43,15 @@ struct Ratchet {
 
 const MAP: Name = Name::one(Table::Ratchets);
 const STATES: [u8; 16] = [1; 16];
-const DAMAGED: VaultError = VaultError::Damaged { part: "ratchet state" };
+const DAMAGED: VaultError = VaultError::Damaged {
+    part: "ratchet state",
+};
 
 /// A key for one purpose.
-#[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes; this is 32")]
+#[expect(
+    clippy::expect_used,
+    reason = "HKDF-SHA256 gives up to 8,160 bytes; this is 32"
+)]
 pub(super) fn subkey(master: &Secret<32>, label: &str) -> Secret<32> {
     let mut key = Secret::new([0; 32]);
     Hkdf::<Sha256>::new(None, master.expose())
@@ -66,7 +71,10 @@ impl Vault {
             return Err(VaultError::Exists);
         }
         for dir in [home.to_path_buf(), home.join("records")] {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)?;
         }
         let master = random()?;
         // The slot comes last, under its name at once: a vault without one does not exist.
@@ -129,7 +137,13 @@ impl Vault {
             slot.keys = vec![state];
             slot.write()?;
         }
-        Ok(Self { records, slot, master, ratchets, poisoned: false })
+        Ok(Self {
+            records,
+            slot,
+            master,
+            ratchets,
+            poisoned: false,
+        })
     }
 
     /// Whether there is a vault in this folder.
@@ -183,9 +197,16 @@ impl Vault {
     /// As [`get`](Self::get).
     pub fn ratchet(&self, name: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
         self.alive()?;
-        let Some(entry) = self.ratchets.entries.iter().find(|entry| entry.name == name) else { return Ok(None) };
-        let sealed = self.records.get(&Name::new(Table::Ratchets, STATES, entry.index))?.ok_or(DAMAGED)?;
-        super::slot::open(&entry.key, &sealed, name).map(Some).ok_or(DAMAGED)
+        let Some(entry) = self.ratchets.entries.iter().find(|entry| entry.name == name) else {
+            return Ok(None);
+        };
+        let sealed = self
+            .records
+            .get(&Name::new(Table::Ratchets, STATES, entry.index))?
+            .ok_or(DAMAGED)?;
+        super::slot::open(&entry.key, &sealed, name)
+            .map(Some)
+            .ok_or(DAMAGED)
     }
 
     /// Makes a batch durable before it returns.
@@ -222,7 +243,10 @@ impl Vault {
             }
         }
         self.ratchets.state = self.ratchets.state.saturating_add(1);
-        let new = RatchetKey { state: self.ratchets.state, key: random()? };
+        let new = RatchetKey {
+            state: self.ratchets.state,
+            key: random()?,
+        };
         let plain = Zeroizing::new(postcard::to_allocvec(&self.ratchets).map_err(|_| DAMAGED)?);
         let sealed = super::slot::seal(&new.key, &plain, b"martlet/1 ratchets")?;
         records.push((MAP, Some(sealed.into())));
@@ -264,7 +288,11 @@ impl Vault {
     }
 
     fn alive(&self) -> Result<(), VaultError> {
-        if self.poisoned { Err(VaultError::Poisoned) } else { Ok(()) }
+        if self.poisoned {
+            Err(VaultError::Poisoned)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -277,7 +305,10 @@ fn ignore_missing(done: std::io::Result<()>) -> std::io::Result<()> {
 
 /// No core dumps, and no reading of this process's memory by others of the same user.
 pub fn harden() {
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }

@@ -27,7 +27,8 @@ const HANDSHAKES_FREE: usize = 256;
 /// What quinn leaves open, closed.
 fn transport() -> Result<TransportConfig, IdentityError> {
     let mut transport = TransportConfig::default();
-    let idle = IdleTimeout::try_from(Duration::from_secs(IDLE_SECS_MAX)).map_err(|_| IdentityError::Damaged)?;
+    let idle =
+        IdleTimeout::try_from(Duration::from_secs(IDLE_SECS_MAX)).map_err(|_| IdentityError::Damaged)?;
     transport
         .max_idle_timeout(Some(idle))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
@@ -40,11 +41,18 @@ fn transport() -> Result<TransportConfig, IdentityError> {
 }
 
 pub(super) fn endpoint(socket: UdpSocket, identity: &Identity) -> Result<Endpoint, ServeError> {
-    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(identity.tls()?).map_err(|_| IdentityError::Damaged)?;
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(identity.tls()?)
+        .map_err(|_| IdentityError::Damaged)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()?));
     config.migration(true);
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).map_err(ServeError::Socket)
+    Endpoint::new(
+        EndpointConfig::default(),
+        Some(config),
+        socket,
+        Arc::new(TokioRuntime),
+    )
+    .map_err(ServeError::Socket)
 }
 
 pub(super) async fn accept(

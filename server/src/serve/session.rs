@@ -37,7 +37,10 @@ impl std::convert::From<FrameError> for End {
             FrameError::Type => "a frame's type is unknown",
             _ => "a frame's body is malformed",
         };
-        Self::Broken { code: error.code(), reason }
+        Self::Broken {
+            code: error.code(),
+            reason,
+        }
     }
 }
 
@@ -104,11 +107,18 @@ async fn read(
             Ok(frame) => frame,
             Err(end) => return end,
         };
-        let from = From { peer, stream, request };
+        let from = From {
+            peer,
+            stream,
+            request,
+        };
         let input = match message {
             ToRelay::Hello { version } if version == VERSION => {
                 greeted = true;
-                let hello = ToClient::Hello { version: VERSION, day: now().day() };
+                let hello = ToClient::Hello {
+                    version: VERSION,
+                    day: now().day(),
+                };
                 match places.acquire().await {
                     Ok(place) => place.forget(),
                     Err(_) => return End::Finished,
@@ -119,9 +129,17 @@ async fn read(
                 continue;
             }
             ToRelay::Hello { .. } => {
-                return End::Broken { code: WRONG_VERSION, reason: "the relay speaks another version" };
+                return End::Broken {
+                    code: WRONG_VERSION,
+                    reason: "the relay speaks another version",
+                };
             }
-            _ if !greeted => return End::Broken { code: HELLO_FIRST, reason: "a stream begins with hello" },
+            _ if !greeted => {
+                return End::Broken {
+                    code: HELLO_FIRST,
+                    reason: "a stream begins with hello",
+                };
+            }
             ToRelay::Call(call) => {
                 match places.acquire().await {
                     Ok(place) => place.forget(),
@@ -141,7 +159,9 @@ async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToRelay), End>
     let mut field = [0; LENGTH_BYTES];
     match receive.read_exact(&mut field).await {
         Ok(()) => {}
-        Err(ReadExactError::FinishedEarly(0)) | Err(ReadExactError::ReadError(_)) => return Err(End::Finished),
+        Err(ReadExactError::FinishedEarly(0)) | Err(ReadExactError::ReadError(_)) => {
+            return Err(End::Finished);
+        }
         Err(ReadExactError::FinishedEarly(_)) => return Err(FrameError::Length.into()),
     }
     let mut bytes = vec![0; frame::length(field)?];
@@ -149,7 +169,12 @@ async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToRelay), End>
         Ok(Ok(())) => {}
         Ok(Err(ReadExactError::FinishedEarly(_))) => return Err(FrameError::Length.into()),
         Ok(Err(ReadExactError::ReadError(_))) => return Err(End::Finished),
-        Err(_) => return Err(End::Broken { code: 0x15, reason: "a frame took too long" }),
+        Err(_) => {
+            return Err(End::Broken {
+                code: 0x15,
+                reason: "a frame took too long",
+            });
+        }
     }
     Ok(ToRelay::decode(&bytes)?)
 }
@@ -168,7 +193,9 @@ async fn write(
             answer = answers.recv() => answer.map(|answer| (answer, true)),
             Some(push) = pushes.recv() => Some((push, false)),
         };
-        let Some(((request, message), answered)) = first else { break };
+        let Some(((request, message), answered)) = first else {
+            break;
+        };
         message.encode(request, &mut buffer);
         let mut freed = usize::from(answered);
         while buffer.len() < WRITE_BYTES {

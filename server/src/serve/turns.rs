@@ -56,6 +56,7 @@ pub struct TurnsHandle {
     thread: JoinHandle<Result<(), StoreError>>,
 }
 
+/// What the turn thread owns.
 pub struct Turns<S> {
     relay: Relay<S>,
     outlets: BTreeMap<(Peer, Stream), Outlet>,
@@ -69,7 +70,11 @@ impl<S: Store + Send + 'static> Turns<S> {
         let relay = Relay::new(store, admission)?;
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let (ended, watching) = watch::channel(false);
-        let mut turns = Self { relay, outlets: BTreeMap::new(), gaps: Vec::new() };
+        let mut turns = Self {
+            relay,
+            outlets: BTreeMap::new(),
+            gaps: Vec::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("turns".into())
             .spawn(move || {
@@ -100,7 +105,10 @@ impl<S: Store + Send + 'static> Turns<S> {
                     }
                     Job::Input(input) => inputs.push(input),
                     Job::Totals(answer) => {
-                        let clock = ClockState { today: self.relay.today(), doubted: self.relay.doubts_clock() };
+                        let clock = ClockState {
+                            today: self.relay.today(),
+                            doubted: self.relay.doubts_clock(),
+                        };
                         let _ = answer.send((self.relay.totals(), clock));
                     }
                     Job::AcceptClock => self.relay.accept_clock()?,
@@ -129,9 +137,14 @@ impl<S: Store + Send + 'static> Turns<S> {
                     }
                 }
                 Effect::Push(from, slots) => {
-                    let Some(outlet) = self.outlets.get(&(from.peer, from.stream)) else { continue };
+                    let Some(outlet) = self.outlets.get(&(from.peer, from.stream)) else {
+                        continue;
+                    };
                     let full = !self.gaps.contains(&from)
-                        && outlet.pushes.try_send((from.request, ToClient::Pushed(slots))).is_err();
+                        && outlet
+                            .pushes
+                            .try_send((from.request, ToClient::Pushed(slots)))
+                            .is_err();
                     if full {
                         self.gaps.push(from);
                     }
@@ -142,10 +155,11 @@ impl<S: Store + Send + 'static> Turns<S> {
 
     fn tell_gaps(&mut self) {
         let outlets = &self.outlets;
-        self.gaps.retain(|from| match outlets.get(&(from.peer, from.stream)) {
-            Some(outlet) => outlet.pushes.try_send((from.request, ToClient::Gap)).is_err(),
-            None => false,
-        });
+        self.gaps
+            .retain(|from| match outlets.get(&(from.peer, from.stream)) {
+                Some(outlet) => outlet.pushes.try_send((from.request, ToClient::Gap)).is_err(),
+                None => false,
+            });
     }
 }
 
@@ -162,7 +176,9 @@ impl TurnsHandle {
         let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
         match joined {
             Ok(Ok(done)) => done,
-            Ok(Err(_)) | Err(_) => Err(StoreError::Failed(std::io::Error::other("the turn thread panicked"))),
+            Ok(Err(_)) | Err(_) => Err(StoreError::Failed(std::io::Error::other(
+                "the turn thread panicked",
+            ))),
         }
     }
 }
@@ -176,7 +192,13 @@ pub fn incarnation() -> Incarnation {
 }
 
 /// The channels of a new stream: what the turn thread keeps, and what the stream's writer takes.
-pub fn outlet(answers_max: usize) -> (Outlet, mpsc::Receiver<(Request, ToClient)>, mpsc::Receiver<(Request, ToClient)>) {
+pub fn outlet(
+    answers_max: usize,
+) -> (
+    Outlet,
+    mpsc::Receiver<(Request, ToClient)>,
+    mpsc::Receiver<(Request, ToClient)>,
+) {
     let (answers, take_answers) = mpsc::channel(answers_max);
     let (pushes, take_pushes) = mpsc::channel(PUSHES_WAITING_MAX);
     (Outlet { answers, pushes }, take_answers, take_pushes)

@@ -17,8 +17,11 @@ pub struct Memory {
 
 impl Memory {
     fn forget_envelopes(&mut self, channel: &ChannelId, before: Seq) {
-        let doomed: Vec<_> =
-            self.envelopes.range((*channel, Seq::FIRST)..(*channel, before)).map(|(place, _)| *place).collect();
+        let doomed: Vec<_> = self
+            .envelopes
+            .range((*channel, Seq::FIRST)..(*channel, before))
+            .map(|(place, _)| *place)
+            .collect();
         for place in doomed {
             self.envelopes.remove(&place);
         }
@@ -55,7 +58,8 @@ impl Store for Memory {
         let logs = &self.logs;
         self.envelopes.retain(|(channel, seq), _| {
             let log = logs.get(channel).filter(|log| log.record.expires > today);
-            log.and_then(|log| log.mark(*seq)).is_some_and(|mark| mark.expires > today)
+            log.and_then(|log| log.mark(*seq))
+                .is_some_and(|mark| mark.expires > today)
         });
         self.logs.retain(|_, log| log.record.expires > today);
         Ok(())
@@ -75,10 +79,21 @@ impl Store for Memory {
     }
 
     fn totals(&self) -> Totals {
-        let here = self.logs.values().flat_map(|log| &log.marks).filter(|mark| mark.presence == Presence::Here);
+        let here = self
+            .logs
+            .values()
+            .flat_map(|log| &log.marks)
+            .filter(|mark| mark.presence == Presence::Here);
         let (entries, bytes) = here.fold((0u64, 0u64), |(entries, bytes), mark| {
-            (entries.saturating_add(1), bytes.saturating_add(u64::from(mark.size_bytes)))
+            (
+                entries.saturating_add(1),
+                bytes.saturating_add(u64::from(mark.size_bytes)),
+            )
         });
-        Totals { channels: u64::try_from(self.logs.len()).unwrap_or(u64::MAX), entries, bytes }
+        Totals {
+            channels: u64::try_from(self.logs.len()).unwrap_or(u64::MAX),
+            entries,
+            bytes,
+        }
     }
 }

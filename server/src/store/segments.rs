@@ -54,7 +54,11 @@ pub enum Sync {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, floor_bytes: 32 << 20, sync: Sync::On }
+        Self {
+            segment_bytes: 64 << 20,
+            floor_bytes: 32 << 20,
+            sync: Sync::On,
+        }
     }
 }
 
@@ -99,9 +103,14 @@ impl Segments {
     /// [`StoreError::Damaged`], and [`StoreError::Failed`] if the disk fails or another process has the store.
     pub fn open(dir: &Path, options: Options) -> Result<(Self, Report), StoreError> {
         let segments = dir.join("segments");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&segments).map_err(failed)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&segments)
+            .map_err(failed)?;
         let lock = create(&dir.join("lock")).map_err(failed)?;
-        lock.try_lock().map_err(|_| failed(std::io::Error::other("another process has this store")))?;
+        lock.try_lock()
+            .map_err(|_| failed(std::io::Error::other("another process has this store")))?;
         let (index, open, report) = replay::open(dir)?;
         let day = read_day(dir)?;
         let mut store = Self {
@@ -119,21 +128,36 @@ impl Segments {
     }
 
     fn alive(&self) -> Result<(), StoreError> {
-        if self.state == State::Alive { Ok(()) } else { Err(StoreError::Poisoned) }
+        if self.state == State::Alive {
+            Ok(())
+        } else {
+            Err(StoreError::Poisoned)
+        }
     }
 
     fn checkpoint(&mut self) -> Result<(), StoreError> {
-        let ends = self.open.iter().map(|(family, segment)| (*family, (segment.number, segment.length))).collect();
+        let ends = self
+            .open
+            .iter()
+            .map(|(family, segment)| (*family, (segment.number, segment.length)))
+            .collect();
         self.index.checkpoint(ends)
     }
 
-    fn family(&mut self, change: &Change, opened: &BTreeMap<ChannelId, Class>) -> Result<Option<Family>, StoreError> {
+    fn family(
+        &mut self,
+        change: &Change,
+        opened: &BTreeMap<ChannelId, Class>,
+    ) -> Result<Option<Family>, StoreError> {
         let class = match &change.step {
             Step::Opened(record) | Step::Remembered(record, _) => Some(record.class),
             Step::Renewed(_) | Step::Placed { .. } | Step::Trimmed(_) | Step::Dropped => {
                 match opened.get(&change.channel) {
                     Some(class) => Some(*class),
-                    None => self.index.get(&change.channel)?.map(|indexed| indexed.record.class),
+                    None => self
+                        .index
+                        .get(&change.channel)?
+                        .map(|indexed| indexed.record.class),
                 }
             }
         };
@@ -154,14 +178,19 @@ impl Segments {
             if let Step::Opened(record) = &change.step {
                 opened.insert(change.channel, record.class);
             }
-            let Some(family) = self.family(change, &opened)? else { continue };
+            let Some(family) = self.family(change, &opened)? else {
+                continue;
+            };
             let payload = frames.entry(family).or_insert_with(frame::begin);
             frame::push(payload, change)?;
             placed.push((change, family, payload.len()));
         }
         let starts = self.write_frames(&mut frames)?;
         for (change, family, end) in placed {
-            let (number, start) = starts.get(&family).copied().ok_or(StoreError::Damaged("a frame vanished"))?;
+            let (number, start) = starts
+                .get(&family)
+                .copied()
+                .ok_or(StoreError::Damaged("a frame vanished"))?;
             let end = start.saturating_add(u64::try_from(end).unwrap_or(u64::MAX));
             self.index.apply(change, Position { family, number, end })?;
         }
@@ -184,21 +213,28 @@ impl Segments {
         }
         // In the order of `Family`: `keep` comes last.
         for (family, bytes) in frames.iter() {
-            let Some(segment) = self.open.get_mut(family) else { continue };
+            let Some(segment) = self.open.get_mut(family) else {
+                continue;
+            };
             if self.options.sync == Sync::On
                 && let Err(error) = segment.file.sync_data()
             {
                 self.state = State::Poisoned;
                 return Err(failed(error));
             }
-            segment.length = segment.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+            segment.length = segment
+                .length
+                .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         }
         Ok(starts)
     }
 
     fn undo(&mut self, starts: &BTreeMap<Family, (u32, u64)>, error: std::io::Error) -> StoreError {
         for (family, (_, start)) in starts {
-            let cut = self.open.get(family).map_or(Ok(()), |segment| segment.file.set_len(*start));
+            let cut = self
+                .open
+                .get(family)
+                .map_or(Ok(()), |segment| segment.file.set_len(*start));
             if cut.is_err() {
                 self.state = State::Poisoned;
                 return failed(error);
@@ -222,12 +258,16 @@ impl Segments {
         if let Some(number) = number {
             let segment = match Segment::create(&self.dir.join("segments"), family, number) {
                 Ok(segment) => segment,
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Err(StoreError::Full),
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                    return Err(StoreError::Full);
+                }
                 Err(error) => return Err(failed(error)),
             };
             self.open.insert(family, segment);
         }
-        self.open.get_mut(&family).ok_or(StoreError::Damaged("a segment vanished"))
+        self.open
+            .get_mut(&family)
+            .ok_or(StoreError::Damaged("a segment vanished"))
     }
 
     fn free_bytes(&self) -> u64 {
@@ -262,13 +302,22 @@ impl Segments {
         let record = indexed.record;
         let mut changes = Vec::new();
         if within(&indexed.opened) {
-            changes.push(Change { channel, step: Step::Remembered(record, None) });
+            changes.push(Change {
+                channel,
+                step: Step::Remembered(record, None),
+            });
         }
         for (at, (mark, position)) in indexed.marks.iter().enumerate() {
             if within(position) {
                 let seq = Seq::new(u64::try_from(at).unwrap_or(u64::MAX));
-                let mark = Mark { presence: Presence::Gone, ..*mark };
-                changes.push(Change { channel, step: Step::Remembered(record, Some((seq, mark))) });
+                let mark = Mark {
+                    presence: Presence::Gone,
+                    ..*mark
+                };
+                changes.push(Change {
+                    channel,
+                    step: Step::Remembered(record, Some((seq, mark))),
+                });
             }
         }
         changes
@@ -278,7 +327,9 @@ impl Segments {
 impl Store for Segments {
     fn load(&mut self, channel: &ChannelId) -> Result<Option<Log>, StoreError> {
         self.alive()?;
-        let Some(indexed) = self.index.get(channel)? else { return Ok(None) };
+        let Some(indexed) = self.index.get(channel)? else {
+            return Ok(None);
+        };
         let mut log = Log::new(channel, indexed.record);
         for (mark, _) in &indexed.marks {
             log.push(*mark);
@@ -289,13 +340,18 @@ impl Store for Segments {
     fn envelope(&mut self, channel: &ChannelId, seq: Seq) -> Result<Option<Envelope>, StoreError> {
         self.alive()?;
         let at = usize::try_from(seq.as_u64()).unwrap_or(usize::MAX);
-        let Some((mark, position)) = self.index.mark(channel, at)? else { return Ok(None) };
+        let Some((mark, position)) = self.index.mark(channel, at)? else {
+            return Ok(None);
+        };
         if mark.presence == Presence::Gone {
             return Ok(None);
         }
         let size = u64::from(mark.size_bytes);
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-        let offset = position.end.checked_sub(size).ok_or(StoreError::Damaged("an entry's place"))?;
+        let offset = position
+            .end
+            .checked_sub(size)
+            .ok_or(StoreError::Damaged("an entry's place"))?;
         let file = self.reader(position.family, position.number)?;
         file.read_exact_at(&mut bytes, offset).map_err(failed)?;
         let envelope = Envelope::new(bytes.into()).ok_or(StoreError::Damaged("an entry's size"))?;
@@ -307,7 +363,9 @@ impl Store for Segments {
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         self.alive()?;
-        let grows = changes.iter().any(|change| matches!(change.step, Step::Placed { .. } | Step::Opened(_)));
+        let grows = changes
+            .iter()
+            .any(|change| matches!(change.step, Step::Placed { .. } | Step::Opened(_)));
         if grows && self.options.floor_bytes > 0 && self.free_bytes() < self.options.floor_bytes {
             return Err(StoreError::Full);
         }
@@ -331,7 +389,9 @@ impl Store for Segments {
         let mut live = std::collections::BTreeSet::new();
         let mut expired = Vec::new();
         for channel in self.index.channels()? {
-            let Some(indexed) = self.index.get(&channel)? else { continue };
+            let Some(indexed) = self.index.get(&channel)? else {
+                continue;
+            };
             if indexed.record.expires <= today {
                 expired.push(channel);
                 continue;
@@ -344,13 +404,21 @@ impl Store for Segments {
         for channel in expired {
             self.index.forget(&channel)?;
         }
-        let open: Vec<(Family, u32)> = self.open.iter().map(|(family, open)| (*family, open.number)).collect();
+        let open: Vec<(Family, u32)> = self
+            .open
+            .iter()
+            .map(|(family, open)| (*family, open.number))
+            .collect();
         let all = file::list(&self.dir.join("segments")).map_err(failed)?;
-        let doomed: Vec<_> =
-            all.into_iter().filter(|segment| !live.contains(segment) && !open.contains(segment)).collect();
+        let doomed: Vec<_> = all
+            .into_iter()
+            .filter(|segment| !live.contains(segment) && !open.contains(segment))
+            .collect();
         if !doomed.is_empty() {
             for channel in self.index.channels()? {
-                let Some(indexed) = self.index.get(&channel)?.cloned() else { continue };
+                let Some(indexed) = self.index.get(&channel)?.cloned() else {
+                    continue;
+                };
                 let changes = self.remembered(channel, &indexed, &doomed);
                 if !changes.is_empty() {
                     self.write(&changes)?;
@@ -398,12 +466,22 @@ impl Store for Segments {
 }
 
 fn create(path: &Path) -> std::io::Result<File> {
-    std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+    std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
 }
 
 fn read_day(dir: &Path) -> Result<Day, StoreError> {
     match std::fs::read_to_string(dir.join("day")) {
-        Ok(text) => text.trim().parse().map(Day).map_err(|_| StoreError::Damaged("the day file")),
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map(Day)
+            .map_err(|_| StoreError::Damaged("the day file")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Day::default()),
         Err(error) => Err(failed(error)),
     }

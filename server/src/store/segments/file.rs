@@ -46,7 +46,10 @@ pub(super) fn list(dir: &Path) -> std::io::Result<Vec<(Family, u32)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let Some((family, number)) = name.to_str().and_then(|name| name.strip_suffix(".seg")?.split_once('-')) else {
+        let Some((family, number)) = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".seg")?.split_once('-'))
+        else {
             continue;
         };
         let family = Family::ALL.into_iter().find(|known| known.name() == family);
@@ -74,7 +77,11 @@ impl Segment {
         file.write_all_at(&family.header(), 0)?;
         file.sync_all()?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { file, number, length: HEADER })
+        Ok(Self {
+            file,
+            number,
+            length: HEADER,
+        })
     }
 }
 
@@ -99,7 +106,9 @@ pub(super) mod frame {
 
     pub(in super::super) fn finish(frame: &mut [u8]) -> Result<(), StoreError> {
         let damaged = StoreError::Damaged("a frame that is too large");
-        let Some((prefix, payload)) = frame.split_first_chunk_mut::<PREFIX>() else { return Err(damaged) };
+        let Some((prefix, payload)) = frame.split_first_chunk_mut::<PREFIX>() else {
+            return Err(damaged);
+        };
         let length = u32::try_from(payload.len()).map_err(|_| damaged)?;
         let number = u64::from(length) << 32 | u64::from(crc32fast::hash(payload));
         *prefix = number.to_be_bytes();

@@ -75,7 +75,13 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, StoreE
 
 fn open_db(dir: &Path) -> Result<sled::Db, StoreError> {
     let path = dir.join("index");
-    guarded(|| sled::Config::new().path(path).cache_capacity(4 << 20).flush_every_ms(None).open())
+    guarded(|| {
+        sled::Config::new()
+            .path(path)
+            .cache_capacity(4 << 20)
+            .flush_every_ms(None)
+            .open()
+    })
 }
 
 /// A value with its checksum before it.
@@ -100,10 +106,16 @@ impl Index {
     /// The index of a store, if it can be believed.
     pub(super) fn open(dir: &Path) -> Result<Option<Self>, StoreError> {
         let mark = std::fs::read(dir.join("index.mark")).unwrap_or_default();
-        let Some(counter) = decode::<u64>(&mark) else { return Ok(None) };
+        let Some(counter) = decode::<u64>(&mark) else {
+            return Ok(None);
+        };
         let Ok(db) = open_db(dir) else { return Ok(None) };
-        let Ok(Some(found)) = guarded(|| db.get(CHECKPOINT)) else { return Ok(None) };
-        let Some(checkpoint) = decode::<Checkpoint>(&found) else { return Ok(None) };
+        let Ok(Some(found)) = guarded(|| db.get(CHECKPOINT)) else {
+            return Ok(None);
+        };
+        let Some(checkpoint) = decode::<Checkpoint>(&found) else {
+            return Ok(None);
+        };
         if checkpoint.counter != counter {
             return Ok(None);
         }
@@ -112,7 +124,10 @@ impl Index {
 
     /// An empty index, in place of whatever is there.
     pub(super) fn anew(dir: &Path) -> Result<Self, StoreError> {
-        for gone in [std::fs::remove_file(dir.join("index.mark")), std::fs::remove_dir_all(dir.join("index"))] {
+        for gone in [
+            std::fs::remove_file(dir.join("index.mark")),
+            std::fs::remove_dir_all(dir.join("index")),
+        ] {
             match gone {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
                 Ok(()) | Err(_) => {}
@@ -139,8 +154,17 @@ impl Index {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        let Checkpoint { channels, entries, bytes, .. } = self.checkpoint;
-        Totals { channels, entries, bytes }
+        let Checkpoint {
+            channels,
+            entries,
+            bytes,
+            ..
+        } = self.checkpoint;
+        Totals {
+            channels,
+            entries,
+            bytes,
+        }
     }
 
     pub(super) fn wants_checkpoint(&self) -> bool {
@@ -154,14 +178,21 @@ impl Index {
         if self.marks_held > MARKS_MAX {
             let dirty = &self.dirty;
             self.held.retain(|channel, _| dirty.contains(channel));
-            self.marks_held = self.held.values().flatten().map(|indexed| indexed.marks.len()).sum();
+            self.marks_held = self
+                .held
+                .values()
+                .flatten()
+                .map(|indexed| indexed.marks.len())
+                .sum();
         }
         let found = guarded(|| self.db.get(channel.as_bytes()))?;
         let indexed = match found {
             Some(bytes) => Some(decode::<Indexed>(&bytes).ok_or(StoreError::Damaged("the index"))?),
             None => None,
         };
-        self.marks_held = self.marks_held.saturating_add(indexed.as_ref().map_or(0, |found| found.marks.len()));
+        self.marks_held = self
+            .marks_held
+            .saturating_add(indexed.as_ref().map_or(0, |found| found.marks.len()));
         self.held.insert(*channel, indexed);
         Ok(())
     }
@@ -171,16 +202,27 @@ impl Index {
         Ok(self.held.get(channel).and_then(Option::as_ref))
     }
 
-    pub(super) fn mark(&mut self, channel: &ChannelId, at: usize) -> Result<Option<(Mark, Position)>, StoreError> {
-        Ok(self.get(channel)?.and_then(|indexed| indexed.marks.get(at).copied()))
+    pub(super) fn mark(
+        &mut self,
+        channel: &ChannelId,
+        at: usize,
+    ) -> Result<Option<(Mark, Position)>, StoreError> {
+        Ok(self
+            .get(channel)?
+            .and_then(|indexed| indexed.marks.get(at).copied()))
     }
 
     /// Every channel there is.
     pub(super) fn channels(&self) -> Result<Vec<ChannelId>, StoreError> {
         let stored = guarded(|| self.db.iter().keys().collect::<Result<Vec<_>, _>>())?;
-        let stored = stored.iter().filter_map(|key| Some(ChannelId::new(key.as_ref().try_into().ok()?)));
+        let stored = stored
+            .iter()
+            .filter_map(|key| Some(ChannelId::new(key.as_ref().try_into().ok()?)));
         let all: BTreeSet<ChannelId> = stored.chain(self.held.keys().copied()).collect();
-        Ok(all.into_iter().filter(|channel| !matches!(self.held.get(channel), Some(None))).collect())
+        Ok(all
+            .into_iter()
+            .filter(|channel| !matches!(self.held.get(channel), Some(None)))
+            .collect())
     }
 
     /// Takes what a commit wrote.
@@ -194,11 +236,19 @@ impl Index {
             (Step::Opened(record), _) => {
                 forget(held, totals);
                 totals.channels = totals.channels.saturating_add(1);
-                *held = Some(Indexed { record: *record, opened: position, marks: Vec::new() });
+                *held = Some(Indexed {
+                    record: *record,
+                    opened: position,
+                    marks: Vec::new(),
+                });
             }
             (Step::Remembered(record, None), None) => {
                 totals.channels = totals.channels.saturating_add(1);
-                *held = Some(Indexed { record: *record, opened: position, marks: Vec::new() });
+                *held = Some(Indexed {
+                    record: *record,
+                    opened: position,
+                    marks: Vec::new(),
+                });
             }
             (Step::Dropped, _) => forget(held, totals),
             (Step::Renewed(day), Some(indexed)) => {
@@ -206,19 +256,39 @@ impl Index {
                 // The record's own bytes say an earlier day: it must be written again before this segment goes.
                 indexed.opened = indexed.opened.earlier(position);
             }
-            (Step::Remembered(record, at), Some(indexed)) if record.incarnation == indexed.record.incarnation => {
+            (Step::Remembered(record, at), Some(indexed))
+                if record.incarnation == indexed.record.incarnation =>
+            {
                 indexed.record.expires = indexed.record.expires.max(record.expires);
                 match at {
                     None => indexed.opened = position,
                     Some((seq, mark)) => indexed.remember(*seq, *mark, position, totals),
                 }
             }
-            (Step::Placed { incarnation, seq, kind, id, digest, expires, by, envelope }, Some(indexed))
-                if *incarnation == indexed.record.incarnation && indexed.next() == *seq =>
-            {
+            (
+                Step::Placed {
+                    incarnation,
+                    seq,
+                    kind,
+                    id,
+                    digest,
+                    expires,
+                    by,
+                    envelope,
+                },
+                Some(indexed),
+            ) if *incarnation == indexed.record.incarnation && indexed.next() == *seq => {
                 let size_bytes = u32::try_from(envelope.size_bytes()).unwrap_or(u32::MAX);
                 let (kind, id, digest, expires, by) = (*kind, *id, *digest, *expires, *by);
-                let mark = Mark { kind, id, digest, size_bytes, expires, by, presence: Presence::Here };
+                let mark = Mark {
+                    kind,
+                    id,
+                    digest,
+                    size_bytes,
+                    expires,
+                    by,
+                    presence: Presence::Here,
+                };
                 indexed.marks.push((mark, position));
                 self.marks_held = self.marks_held.saturating_add(1);
                 totals.entries = totals.entries.saturating_add(1);
@@ -260,9 +330,12 @@ impl Index {
             self.db.flush()?;
             Ok(())
         })?;
-        File::open(self.dir.join("index").join("db")).and_then(|db| db.sync_data()).map_err(failed)?;
+        File::open(self.dir.join("index").join("db"))
+            .and_then(|db| db.sync_data())
+            .map_err(failed)?;
         let mark = create(&self.dir.join("index.mark")).map_err(failed)?;
-        mark.write_all_at(&encode(&self.checkpoint.counter)?, 0).map_err(failed)?;
+        mark.write_all_at(&encode(&self.checkpoint.counter)?, 0)
+            .map_err(failed)?;
         mark.sync_data().map_err(failed)?;
         self.dirty.clear();
         self.changes = 0;

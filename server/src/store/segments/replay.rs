@@ -1,9 +1,6 @@
 //! Opening: the index as far as it goes, then what the segments hold beyond it.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use martlet_proto::{ChannelId, Incarnation, Seq};
 
@@ -47,7 +44,11 @@ pub(super) fn open(dir: &Path) -> Result<Opened, StoreError> {
     let mut waiting = Waiting::new();
     // Records of cases stand in `keep`: it goes first, and what is sealed in waits for the entries before it.
     for family in [Family::Keep, Family::Case, Family::Inbox, Family::File] {
-        let numbers: Vec<u32> = all.iter().filter(|(of, _)| *of == family).map(|(_, number)| *number).collect();
+        let numbers: Vec<u32> = all
+            .iter()
+            .filter(|(of, _)| *of == family)
+            .map(|(_, number)| *number)
+            .collect();
         let (first, offset) = begins.get(&family).copied().unwrap_or((0, HEADER));
         for (at, number) in numbers.iter().enumerate() {
             if *number < first {
@@ -56,20 +57,41 @@ pub(super) fn open(dir: &Path) -> Result<Opened, StoreError> {
             let from = if *number == first { offset } else { HEADER };
             let is_last = at.saturating_add(1) == numbers.len();
             let path = segments.join(family.file_name(*number));
-            let length = replay(&path, family, *number, from, is_last, &mut index, &mut waiting, &mut report)?;
+            let length = replay(
+                &path,
+                family,
+                *number,
+                from,
+                is_last,
+                &mut index,
+                &mut waiting,
+                &mut report,
+            )?;
             if is_last {
                 let file = super::create(&path).map_err(failed)?;
-                open.insert(family, Segment { file, number: *number, length });
+                open.insert(
+                    family,
+                    Segment {
+                        file,
+                        number: *number,
+                        length,
+                    },
+                );
             }
         }
     }
     settle(&mut index, waiting)?;
-    let ends = open.iter().map(|(family, segment): (&Family, &Segment)| (*family, (segment.number, segment.length)));
+    let ends = open
+        .iter()
+        .map(|(family, segment): (&Family, &Segment)| (*family, (segment.number, segment.length)));
     index.checkpoint(ends.collect())?;
     Ok((index, open, report))
 }
 
-#[expect(clippy::too_many_arguments, reason = "one segment's place, and the three things that reading it fills")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one segment's place, and the three things that reading it fills"
+)]
 fn replay(
     path: &Path,
     family: Family,
@@ -87,7 +109,9 @@ fn replay(
         return Ok(segment.length);
     }
     if bytes.get(..HEADER as usize) != Some(family.header().as_slice()) {
-        return Err(StoreError::Damaged("a segment's header, or it is of a later version"));
+        return Err(StoreError::Damaged(
+            "a segment's header, or it is of a later version",
+        ));
     }
     let mut at = usize::try_from(from).map_err(|_| StoreError::Damaged("a segment's length"))?;
     if at > bytes.len() {
@@ -99,9 +123,12 @@ fn replay(
             if !is_last || whole_frame_follows(rest) {
                 return Err(StoreError::Damaged("a frame in the middle of a segment"));
             }
-            report.cut_bytes = report.cut_bytes.saturating_add(u64::try_from(rest.len()).unwrap_or(u64::MAX));
+            report.cut_bytes = report
+                .cut_bytes
+                .saturating_add(u64::try_from(rest.len()).unwrap_or(u64::MAX));
             let file = super::create(path).map_err(failed)?;
-            file.set_len(u64::try_from(at).unwrap_or(u64::MAX)).map_err(failed)?;
+            file.set_len(u64::try_from(at).unwrap_or(u64::MAX))
+                .map_err(failed)?;
             file.sync_all().map_err(failed)?;
             break;
         };
@@ -132,10 +159,17 @@ fn take(
         let done = payload.len().saturating_sub(after.len());
         let end = u64::try_from(start.saturating_add(done)).unwrap_or(u64::MAX);
         let position = Position { family, number, end };
-        let next = index.get(&change.channel)?.map_or(Seq::FIRST, super::index::Indexed::next);
+        let next = index
+            .get(&change.channel)?
+            .map_or(Seq::FIRST, super::index::Indexed::next);
         match &change.step {
-            Step::Placed { seq, .. } | Step::Remembered(_, Some((seq, _))) | Step::Trimmed(seq) if *seq > next => {
-                waiting.entry((change.channel, *seq)).or_default().push((change, position));
+            Step::Placed { seq, .. } | Step::Remembered(_, Some((seq, _))) | Step::Trimmed(seq)
+                if *seq > next =>
+            {
+                waiting
+                    .entry((change.channel, *seq))
+                    .or_default()
+                    .push((change, position));
             }
             Step::Opened(_) | Step::Dropped => {
                 for key in keys_of(waiting, &change.channel) {
@@ -161,7 +195,9 @@ fn keys_of(waiting: &Waiting, channel: &ChannelId) -> Vec<(ChannelId, Seq)> {
 fn settle(index: &mut Index, waiting: Waiting) -> Result<(), StoreError> {
     for changes in waiting.into_values() {
         for (change, position) in changes {
-            let alive: Option<Incarnation> = index.get(&change.channel)?.map(|indexed| indexed.record.incarnation);
+            let alive: Option<Incarnation> = index
+                .get(&change.channel)?
+                .map(|indexed| indexed.record.incarnation);
             let of = match &change.step {
                 Step::Placed { incarnation, .. } => Some(*incarnation),
                 Step::Remembered(record, _) => Some(record.incarnation),

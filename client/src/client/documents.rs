@@ -1,0 +1,220 @@
+//! Documents: into the spool, to the relay, and back.
+
+use std::{path::Path, sync::Arc};
+
+use martlet_proto::{
+    Time,
+    letter::{Body, CHUNK_BYTES, LetterId, Manifest},
+};
+
+use super::{Client, entropy, now};
+use crate::{
+    error::{Error, Missing},
+    file::{fetch::fetch, name::safe_name, spool::Spool, upload::Upload},
+    link::Link,
+    record::{UploadRecord, encode},
+    vault::{Name, Table},
+    view::{Fetched, LetterKind, Progress, Sent, Stage},
+};
+
+impl Client {
+    pub(super) async fn send_document(
+        &self,
+        case: &str,
+        path: &Path,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Sent, Error> {
+        let id = entropy()?.letter();
+        let (case, key, keep) = {
+            let core = self.core()?;
+            let case = core.find(case)?;
+            case.writable()?;
+            let mut entropy = entropy()?;
+            (*case.id(), entropy.secret(), entropy.keeper())
+        };
+        let spool = self.spool();
+        let sealed = tokio::task::block_in_place(|| {
+            spool.seal(&id, path, &key, &mut |done_bytes, total_bytes| {
+                progress(Progress {
+                    stage: Stage::Sealing,
+                    done_bytes,
+                    total_bytes,
+                });
+            })
+        })?;
+        let name = path
+            .file_name()
+            .map(|name| safe_name(&name.to_string_lossy()))
+            .unwrap_or_default();
+        let manifest = Manifest {
+            key,
+            keep: keep.hash(),
+            size_bytes: sealed.size_bytes,
+            sha256: sealed.sha256,
+            name,
+        };
+        self.keep_upload(
+            &case,
+            UploadRecord {
+                letter: id,
+                manifest,
+                keep,
+                sent: now(),
+            },
+        )?;
+        let queued = match self.link(&self.relay_of(&case)?).await {
+            Ok(link) => {
+                self.look_again(&case)?;
+                let uploaded = self.upload(&case, &id, link.as_ref(), progress).await;
+                match uploaded {
+                    Ok(()) => self.deliver(&case, &id).await?,
+                    Err(Error::Unreachable) => true,
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(Error::Unreachable) => true,
+            Err(error) => return Err(error),
+        };
+        Ok(Sent {
+            id,
+            kind: LetterKind::Document,
+            queued,
+            sha256: Some(sealed.sha256),
+        })
+    }
+
+    fn spool(&self) -> Spool {
+        Spool::new(&self.inner.home)
+    }
+
+    /// Notes a document that is in the spool; from here on it will be sent.
+    fn keep_upload(&self, case: &[u8; 16], upload: UploadRecord) -> Result<(), Error> {
+        let mut core = self.core()?;
+        let core = &mut *core;
+        let at = core.at_id(case)?;
+        let last = core
+            .uploads
+            .iter()
+            .filter(|(of, ..)| of == case)
+            .map(|(_, index, _)| *index)
+            .max();
+        let index = last.map_or(0, |last| last.saturating_add(1));
+        let held = core.cases.get_mut(at).ok_or(Error::NotFound(Missing::Case))?;
+        let body = Body::Document(upload.manifest.clone());
+        let sent: Time = upload.sent;
+        let mut batch = held.write_document(&core.me, upload.letter, &body, sent)?;
+        batch.put(Name::new(Table::Uploads, *case, index), encode(&upload)?);
+        core.commit(batch)?;
+        core.uploads.push((*case, index, upload));
+        Ok(())
+    }
+
+    /// Sends the documents of a case that wait; whether there were any.
+    pub(super) async fn send_uploads(&self, case: &[u8; 16], link: &dyn Link) -> Result<bool, Error> {
+        let waiting: Vec<LetterId> = {
+            let core = self.core()?;
+            core.uploads
+                .iter()
+                .filter(|(of, ..)| of == case)
+                .map(|(.., upload)| upload.letter)
+                .collect()
+        };
+        for id in &waiting {
+            self.upload(case, id, link, &mut |_| {}).await?;
+        }
+        Ok(!waiting.is_empty())
+    }
+
+    /// Sends one document; then its letter waits in the outbox.
+    async fn upload(
+        &self,
+        case: &[u8; 16],
+        id: &LetterId,
+        link: &dyn Link,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(), Error> {
+        let turn = self.turn_of(id.as_bytes())?;
+        let _mine = turn.lock().await;
+        let (index, upload, admission) = {
+            let core = self.core()?;
+            let found = core.uploads.iter().find(|(.., upload)| upload.letter == *id);
+            let Some((_, index, upload)) = found else {
+                return Ok(());
+            };
+            let at = core.at_id(case)?;
+            let admission = core
+                .cases
+                .get(at)
+                .and_then(|case| case.record().admission.clone());
+            (*index, upload.clone(), admission)
+        };
+        let spool = self.spool();
+        let total_bytes = upload.manifest.size_bytes;
+        let stream: Arc<dyn Link> = link.stream().await?;
+        let job = Upload {
+            spool: &spool,
+            id: *id,
+            manifest: &upload.manifest,
+            keep: &upload.keep,
+            admission,
+        };
+        job.run(stream, &mut |chunks, _| {
+            let done_bytes = chunks.saturating_mul(CHUNK_BYTES as u64).min(total_bytes);
+            progress(Progress {
+                stage: Stage::Sending,
+                done_bytes,
+                total_bytes,
+            });
+        })
+        .await?;
+        let mut core = self.core()?;
+        let core = &mut *core;
+        let at = core.at_id(case)?;
+        let held = core.cases.get_mut(at).ok_or(Error::NotFound(Missing::Case))?;
+        let mut batch = held.document_stored(id)?;
+        batch.delete(Name::new(Table::Uploads, *case, index));
+        core.commit(batch)?;
+        core.uploads.retain(|(.., upload)| upload.letter != *id);
+        spool.remove(id);
+        Ok(())
+    }
+
+    /// Fetches a document into a folder, verifies it whole, and only then gives it its name. Never overwrites.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing::Document`], [`Missing::Expired`]; [`Error::Verification`] if it is not what its letter says;
+    /// [`Error::Partly`] and [`Error::Unreachable`] if it was interrupted: the next call goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// What arrived stays beside its place, and the next call goes on from there.
+    pub async fn get(
+        &self,
+        case: &str,
+        file: &str,
+        dir: &Path,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Fetched, Error> {
+        let (id, manifest, relay) = {
+            let core = self.core()?;
+            let case = core.find(case)?;
+            let (id, manifest) = case.document(file)?;
+            (id, manifest, case.record().relay.clone())
+        };
+        if !dir.is_dir() {
+            return Err(Error::File(std::io::Error::from(
+                std::io::ErrorKind::NotADirectory,
+            )));
+        }
+        let stream = self.link(&relay).await?.stream().await?;
+        fetch(stream, &id, &manifest, dir, &mut |done_bytes, total_bytes| {
+            progress(Progress {
+                stage: Stage::Fetching,
+                done_bytes,
+                total_bytes,
+            });
+        })
+        .await
+    }
+}

@@ -1,0 +1,253 @@
+//! Following: a task for each relay that reads, pushes and reconnects for as long as somebody listens.
+
+use std::{sync::Arc, time::Duration};
+
+use martlet_proto::link::RelayAddress;
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{Client, entropy, now};
+use crate::{
+    case::Turn,
+    error::Error,
+    link::{Link, Push, follow},
+    view::{Event, InviteState},
+};
+
+/// Events that wait for a slow listener; the tasks wait with them.
+const EVENTS_WAITING: usize = 256;
+/// The shortest and the longest pause before a relay is tried again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How often everything is looked at again, push or no push.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// Live events, until it is dropped.
+pub struct Following {
+    events: mpsc::Receiver<Event>,
+    case: Option<String>,
+    client: Client,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Following {
+    /// The next event; `None` when another `follow` took over.
+    ///
+    /// # Cancel safety
+    ///
+    /// No event is lost.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            let event = self.events.recv().await?;
+            let of = match &event {
+                Event::Letter { case, .. }
+                | Event::Sent { case, .. }
+                | Event::Delivered { case, .. }
+                | Event::Warning { case, .. } => Some(case),
+                Event::Case { case } => Some(&case.case),
+                Event::Online | Event::Offline => None,
+            };
+            match (&self.case, of) {
+                (Some(wanted), Some(of)) if wanted != of => {}
+                _ => return Some(event),
+            }
+        }
+    }
+}
+
+impl std::ops::Drop for Following {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Ok(mut listener) = self.client.inner.listener.lock() {
+            *listener = None;
+        }
+    }
+}
+
+impl std::fmt::Debug for Following {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Following(..)")
+    }
+}
+
+/// What a push belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Case([u8; 16]),
+    Inbox,
+}
+
+impl Client {
+    /// Follows one case, or all and the inboxes too: letters, receipts, new cases, as they come. Reconnects by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Missing::Case`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is left behind.
+    pub async fn follow(&self, case: Option<&str>) -> Result<Following, Error> {
+        let case = case
+            .map(|case| self.case(case))
+            .transpose()?
+            .map(|view| view.case);
+        let (listener, events) = mpsc::channel(EVENTS_WAITING);
+        if let Ok(mut place) = self.inner.listener.lock() {
+            *place = Some(listener);
+        }
+        let tasks = self
+            .relays()?
+            .into_iter()
+            .map(|relay| {
+                let client = self.clone();
+                tokio::spawn(async move { client.follow_relay(relay).await }).abort_handle()
+            })
+            .collect();
+        Ok(Following {
+            events,
+            case,
+            client: self.clone(),
+            tasks,
+        })
+    }
+
+    async fn follow_relay(&self, relay: RelayAddress) {
+        let mut pause = PAUSE.0;
+        loop {
+            let began = now();
+            match self.link(&relay).await {
+                Ok(link) => {
+                    self.tell_reach(Event::Online).await;
+                    let ended = self.follow_link(&relay, &link).await;
+                    if !matches!(ended, Err(Error::Unreachable) | Ok(())) {
+                        link.close();
+                    }
+                    self.tell_reach(Event::Offline).await;
+                }
+                Err(_) => self.tell_reach(Event::Offline).await,
+            }
+            if now().as_secs().saturating_sub(began.as_secs()) > PAUSE.1.as_secs() {
+                pause = PAUSE.0;
+            }
+            let jitter = entropy().map_or(0, |mut entropy| {
+                u64::from(u16::from_be_bytes(entropy.bytes())) / 128
+            });
+            tokio::time::sleep(pause.saturating_add(Duration::from_millis(jitter))).await;
+            pause = pause.saturating_mul(2).min(PAUSE.1);
+        }
+    }
+
+    /// Follows everything on one link until it breaks.
+    async fn follow_link(&self, relay: &RelayAddress, link: &Arc<dyn Link>) -> Result<(), Error> {
+        self.sync_patiently(relay, link).await?;
+        let (pushes, mut incoming) = mpsc::channel(64);
+        let mut pumps = JoinSet::new();
+        let mut followed = Vec::new();
+        loop {
+            self.follow_new(relay, link, &pushes, &mut pumps, &mut followed)
+                .await?;
+            tokio::select! {
+                Some((source, push)) = incoming.recv() => match source {
+                    Source::Inbox => self.sync_patiently(relay, link).await?,
+                    Source::Case(id) => self.take_push(&id, push, link).await?,
+                },
+                () = self.inner.wake.notified() => self.sync_patiently(relay, link).await?,
+                () = tokio::time::sleep(ROUND) => self.sync_patiently(relay, link).await?,
+                () = link.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// A refusal in one place does not end the following of the others.
+    async fn sync_patiently(&self, relay: &RelayAddress, link: &Arc<dyn Link>) -> Result<(), Error> {
+        match self.sync_relay(relay, link.as_ref()).await {
+            Ok(()) | Err(Error::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn take_push(&self, id: &[u8; 16], push: Push, link: &Arc<dyn Link>) -> Result<(), Error> {
+        let events = {
+            let turn = self.turn_of(id)?;
+            let _mine = turn.lock().await;
+            let mut core = self.core()?;
+            let core = &mut *core;
+            let at = core.at_id(id)?;
+            let case = core.cases.get_mut(at).ok_or(Error::Internal("a case vanished"))?;
+            match push {
+                Push::Slots(slots) => {
+                    let Turn { batch, events } = case.pushed(&core.me, slots, now(), &mut entropy()?)?;
+                    core.commit(batch)?;
+                    events
+                }
+                Push::Gap => {
+                    case.look_again();
+                    Vec::new()
+                }
+            }
+        };
+        self.tell(events).await;
+        match self.drive(id, link.as_ref()).await {
+            Ok(()) | Err(Error::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins to follow what is not followed yet: new cases, next epochs, inboxes.
+    async fn follow_new(
+        &self,
+        relay: &RelayAddress,
+        link: &Arc<dyn Link>,
+        pushes: &mpsc::Sender<(Source, Push)>,
+        pumps: &mut JoinSet<()>,
+        followed: &mut Vec<martlet_proto::ChannelId>,
+    ) -> Result<(), Error> {
+        let mut wanted = Vec::new();
+        {
+            let core = self.core()?;
+            for case in core.cases.iter().filter(|case| case.record().relay == *relay) {
+                if let Some((grant, verb)) = case.following() {
+                    wanted.push((Source::Case(*case.id()), grant, verb));
+                }
+            }
+            let open = |state| state == InviteState::Open;
+            for (_, invite) in core.invites.iter().filter(|(_, invite)| open(invite.state)) {
+                if invite.home.relay == *relay {
+                    let from = invite
+                        .cursor
+                        .map_or(martlet_proto::Seq::FIRST, |cursor| cursor.seq);
+                    wanted.push((
+                        Source::Inbox,
+                        invite.inbox.reader(),
+                        martlet_proto::Follow { from },
+                    ));
+                }
+            }
+        }
+        for (source, grant, verb) in wanted {
+            if followed.contains(&grant.channel) {
+                continue;
+            }
+            let Ok((page, mut incoming)) = follow(link.as_ref(), &grant, verb).await else {
+                continue;
+            };
+            followed.push(grant.channel);
+            let pushes = pushes.clone();
+            pumps.spawn(async move {
+                if !page.slots.is_empty() && pushes.send((source, Push::Slots(page.slots))).await.is_err() {
+                    return;
+                }
+                while let Some(push) = incoming.next().await {
+                    if pushes.send((source, push)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+}
