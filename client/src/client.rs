@@ -218,6 +218,11 @@ impl Client {
         })
     }
 
+    /// Whether there is a vault in a folder.
+    pub fn exists(home: &Path) -> bool {
+        Vault::exists(home)
+    }
+
     /// The key for talking to a program that has this vault open. Needs the passphrase, but not the vault.
     ///
     /// # Errors

@@ -92,6 +92,7 @@ impl Client {
     }
 
     async fn try_publish(&self, relay: &RelayAddress) -> Result<(), Error> {
+        self.inner.wake.notify_one();
         let done = match self.link(relay).await {
             Ok(link) => self.tend_invites(relay, link.as_ref()).await,
             Err(error) => Err(error),

@@ -1,1 +1,46 @@
-fn main() {}
+//! `martlet`: the client for people and scripts. It reads words, asks the library, and says what came of it.
+
+mod args;
+#[cfg(feature = "demo")]
+mod demo;
+mod ipc;
+mod json;
+mod passphrase;
+mod progress;
+mod run;
+mod speak;
+mod tell;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{
+    args::Args,
+    speak::{Failure, Out as _, Terminal},
+};
+
+fn main() -> ExitCode {
+    martlet::vault::harden();
+    let wants_json = std::env::args_os().any(|word| word == "--json");
+    let mut out = Terminal::new(wants_json);
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            if error.use_stderr() {
+                return ExitCode::from(out.fail(&Failure::usage(error.to_string())));
+            }
+            out.data(&error.to_string());
+            return ExitCode::SUCCESS;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return ExitCode::from(out.fail(&martlet::Error::File(error).into())),
+    };
+    let code = match runtime.block_on(run::start(args, &mut out)) {
+        Ok(code) => code,
+        Err(failure) => out.fail(&failure),
+    };
+    ExitCode::from(code)
+}

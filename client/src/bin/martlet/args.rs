@@ -1,0 +1,192 @@
+//! The words of the command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+use serde::{Deserialize, Serialize};
+
+/// Cases, letters and documents between people seeking protection and their lawyers, end to end encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "martlet", version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// The folder of the vault
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// One JSON object on stdout, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Read the passphrase from a file
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_fd")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Read the passphrase from an open file descriptor
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) passphrase_fd: Option<u32>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Make a vault
+    Init {
+        /// The name that others see
+        #[arg(long, default_value = "")]
+        name: String,
+        /// The relay's link
+        #[arg(long)]
+        relay: Option<String>,
+        /// The least work per passphrase guess that the standard allows (19 MiB, 2 passes)
+        #[arg(long, hide = true)]
+        kdf_floor: bool,
+    },
+    /// Make an invite to your inbox
+    Invite {
+        /// Good for one case only
+        #[arg(long)]
+        once: bool,
+        /// A note for yourself
+        #[arg(long)]
+        label: Option<String>,
+        /// Days until it expires
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        expires: u32,
+        /// Also write it as a QR code
+        #[arg(long, value_name = "FILE.png")]
+        qr: Option<PathBuf>,
+    },
+    /// List your invites
+    Invites,
+    /// Withdraw an invite
+    Revoke {
+        /// Its id
+        id: String,
+    },
+    /// Open a case from an invite
+    Open {
+        /// The invite, or `-` to read it from stdin
+        #[arg(required = true)]
+        invite: Vec<String>,
+        /// The first words
+        #[arg(long)]
+        text: Option<String>,
+        /// A note for yourself
+        #[arg(long)]
+        label: Option<String>,
+    },
+    /// List cases, urgent first
+    Cases,
+    /// Send words and documents
+    Send {
+        /// The case
+        case: String,
+        /// The words, or `-` to read them from stdin
+        #[arg(required_unless_present = "file")]
+        text: Option<String>,
+        /// A document
+        #[arg(long)]
+        file: Vec<PathBuf>,
+    },
+    /// Send what waits and fetch what is new
+    Sync,
+    /// Show unread letters and mark them read
+    Read {
+        /// The case
+        case: String,
+        /// Read ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Fetch a document and verify it
+    Get {
+        /// The case
+        case: String,
+        /// The document's id
+        file: String,
+        /// The folder to put it in
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Show events as they come, until stopped
+    Follow {
+        /// Only this case
+        case: Option<String>,
+    },
+    /// Show the safety number to compare
+    Verify {
+        /// The case
+        case: String,
+        /// With whom, if there are several
+        #[arg(long)]
+        member: Option<String>,
+        /// Record that it matched
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Show whether the relay is reached and what waits
+    Status,
+    /// Play a whole case through on this machine, told step by step
+    #[cfg(feature = "demo")]
+    Demo,
+    /// Destroy the vault for good
+    Wipe {
+        /// Yes, destroy it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        #[serde(with = "shell_name")]
+        shell: Shell,
+    },
+    /// Print the manual
+    Man,
+}
+
+impl Command {
+    /// Makes the paths in a command absolute, as seen from a folder.
+    pub(crate) fn anchor(&mut self, folder: &Path) {
+        let anchor = |path: &mut PathBuf| *path = folder.join(&*path);
+        match self {
+            Self::Send { file, .. } => file.iter_mut().for_each(anchor),
+            Self::Get { to, .. } => anchor(to),
+            Self::Invite { qr: Some(qr), .. } => anchor(qr),
+            _ => {}
+        }
+    }
+
+    /// Whether it reads words from standard input.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        match self {
+            Self::Send { text, .. } => text.as_deref() == Some("-"),
+            Self::Open { invite, .. } => matches!(invite.as_slice(), [only] if only == "-"),
+            _ => false,
+        }
+    }
+
+    /// Puts words in the place where they were to be read from standard input.
+    pub(crate) fn put_stdin(&mut self, words: String) {
+        match self {
+            Self::Send { text, .. } => *text = Some(words),
+            Self::Open { invite, .. } => *invite = vec![words],
+            _ => {}
+        }
+    }
+}
+
+mod shell_name {
+    use std::str::FromStr;
+
+    use clap_complete::Shell;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(shell: &Shell, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(shell)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Shell, D::Error> {
+        Shell::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}

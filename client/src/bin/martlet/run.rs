@@ -1,0 +1,401 @@
+//! What each command does, given a client and somewhere to speak.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use clap::CommandFactory as _;
+use martlet::{Client, Cost, Error, NewCase, NewInvite, NewProfile, Which, view::Sent};
+use martlet_proto::{card::Uses, invite::Invite, link::RelayLink};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{Args, Command},
+    ipc, json as shape,
+    passphrase::{self, Purpose},
+    progress::Bar,
+    speak::{Failure, Out},
+    tell,
+};
+
+/// An exit code, or what failed.
+pub(crate) type Exit = Result<u8, Failure>;
+const NETWORK: u8 = 3;
+const STDIN_BYTES_MAX: u64 = 1 << 20;
+
+/// Runs a command from the start: finds the vault, opens it if the command needs it.
+pub(crate) async fn start(args: Args, out: &mut dyn Out) -> Exit {
+    match &args.command {
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "martlet", &mut text);
+            return plain(&text, out);
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            let mut root = Args::command();
+            root.build();
+            let page = |c: clap::Command, text: &mut Vec<u8>| clap_mangen::Man::new(c).render(text);
+            page(root.clone(), &mut text).map_err(Error::File)?;
+            for command in root.get_subcommands() {
+                page(command.clone(), &mut text).map_err(Error::File)?;
+            }
+            return plain(&text, out);
+        }
+        #[cfg(feature = "demo")]
+        Command::Demo => return crate::demo::play(out).await,
+        _ => {}
+    }
+    let home = home(&args)?;
+    match &args.command {
+        Command::Wipe { yes: false } => Err(Failure::usage(format!(
+            "this destroys the vault in {}: its keys, all cases, letters and documents in it, for good; add --yes to do it",
+            home.display()
+        ))),
+        Command::Wipe { yes: true } => {
+            Client::wipe(&home)?;
+            out.both(&json!({"ok": true}), "The vault is destroyed.");
+            Ok(0)
+        }
+        Command::Init {
+            name,
+            relay,
+            kdf_floor,
+        } => {
+            let relay = relay
+                .as_deref()
+                .map(str::parse::<RelayLink>)
+                .transpose()
+                .map_err(Error::from)?;
+            if Client::exists(&home) {
+                return Err(Error::VaultExists.into());
+            }
+            let secret = passphrase::take(&args, Purpose::Create)?;
+            let cost = if *kdf_floor { Cost::Floor } else { Cost::Calibrated };
+            let client = Client::create(
+                &home,
+                &secret,
+                cost,
+                NewProfile {
+                    name: name.clone(),
+                    relay,
+                },
+            )
+            .await?;
+            let value = json!({"fingerprint": client.fingerprint()?, "home": home.display().to_string()});
+            out.both(&value, &client.fingerprint()?);
+            Ok(0)
+        }
+        _ => {
+            let secret = passphrase::take(&args, Purpose::Open)?;
+            let mut command = args.command;
+            if command.reads_stdin() {
+                command.put_stdin(stdin()?);
+            }
+            let here = std::env::current_dir().map_err(Error::File)?;
+            command.anchor(&here);
+            if let Some(code) = ipc::ask(&home, &secret, &command, args.json, out).await? {
+                return Ok(code);
+            }
+            let client = Client::open(&home, &secret).await?;
+            run(command, &client, out).await
+        }
+    }
+}
+
+fn plain(text: &[u8], out: &mut dyn Out) -> Exit {
+    let text = String::from_utf8_lossy(text);
+    out.both(&json!({ "text": text }), &text);
+    Ok(0)
+}
+
+fn home(args: &Args) -> Result<PathBuf, Failure> {
+    let var = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    args.home
+        .clone()
+        .or_else(|| var("MARTLET_HOME"))
+        .or_else(|| var("XDG_DATA_HOME").map(|data| data.join("martlet")))
+        .or_else(|| var("HOME").map(|user| user.join(".local/share/martlet")))
+        .ok_or_else(|| Failure::usage("say where the vault is with --home DIR".into()))
+}
+
+/// [`run`] as a value of a known type: a running `follow` runs commands of others.
+pub(crate) fn run_boxed<'a>(
+    command: Command,
+    client: &'a Client,
+    out: &'a mut dyn Out,
+) -> std::pin::Pin<Box<dyn Future<Output = Exit> + Send + 'a>> {
+    Box::pin(run(command, client, out))
+}
+
+/// Runs a command that needs an open vault.
+async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
+    match command {
+        Command::Invite {
+            once,
+            label,
+            expires,
+            qr,
+        } => {
+            let uses = if once { Uses::Once } else { Uses::Many };
+            let view = client
+                .invite(NewInvite {
+                    uses,
+                    label,
+                    days: expires,
+                })
+                .await?;
+            if let Some(file) = qr {
+                write_qr(&view.invite, &file)?;
+            }
+            out.both(&shape::invite(&view), &view.invite);
+            if out.draws()
+                && let Ok(code) = qrcode::QrCode::new(view.invite.to_uppercase())
+            {
+                out.say(&code.render::<qrcode::render::unicode::Dense1x2>().build());
+            }
+            Ok(queued(view.queued, out))
+        }
+        Command::Invites => {
+            let views = client.invites()?;
+            let values: Vec<_> = views.iter().map(shape::invite).collect();
+            let lines = views.iter().map(tell::invite).collect();
+            list(&json!({ "invites": values }), lines, out);
+            Ok(0)
+        }
+        Command::Revoke { id } => {
+            let view = client.revoke(&id).await?;
+            out.both(&shape::invite(&view), &format!("{} is withdrawn", view.id));
+            Ok(queued(view.queued, out))
+        }
+        Command::Open { invite, text, label } => open(client, &invite, NewCase { text, label }, out).await,
+        Command::Cases => {
+            let code = sync(client, out).await?;
+            let views = client.cases()?;
+            let values: Vec<_> = views.iter().map(shape::case).collect();
+            list(
+                &json!({ "cases": values }),
+                views.iter().map(tell::case).collect(),
+                out,
+            );
+            Ok(code)
+        }
+        Command::Send { case, text, file } => send(client, &case, text, &file, out).await,
+        Command::Sync => {
+            let did = client.sync().await?;
+            let value = json!({"sent": did.sent, "received": did.received, "queued": did.queued, "new_cases": did.new_cases});
+            out.both(
+                &value,
+                &format!(
+                    "sent {}, received {}, waiting {}",
+                    did.sent, did.received, did.queued
+                ),
+            );
+            Ok(0)
+        }
+        Command::Read { case, all } => {
+            read(client, &case, if all { Which::All } else { Which::Unread }, out).await
+        }
+        Command::Get { case, file, to } => {
+            let mut bar = Bar::new(out.draws());
+            let got = client
+                .get(&case, &file, &to, &mut |progress| bar.show(progress))
+                .await?;
+            bar.end();
+            let path = got.path.display().to_string();
+            out.both(
+                &json!({"path": path, "sha256": shape::hex(&got.sha256), "size": got.size_bytes}),
+                &path,
+            );
+            Ok(0)
+        }
+        Command::Follow { case } => follow(client, case.as_deref(), out).await,
+        Command::Verify {
+            case,
+            member,
+            confirm,
+        } => {
+            let member = member.as_deref();
+            let seen = if confirm {
+                client.confirm(&case, member)?
+            } else {
+                client.safety(&case, member)?
+            };
+            out.both(&json!({"number": seen.number, "verified": seen.verified, "member": shape::member(&seen.member),
+                "epoch_code": seen.epoch_code}), &seen.number);
+            if !seen.verified {
+                out.say("Read this number aloud to each other by voice, or hold the screens side by side. If every group is the same, run it again with --confirm; if one differs, stop and do not write.");
+            }
+            Ok(0)
+        }
+        Command::Status => {
+            let s = client.status().await?;
+            let value = json!({"online": s.online, "path": s.path, "unsent": s.unsent, "cases": s.cases,
+                "unread": s.unread, "clock_off": s.clock_off});
+            let at = if s.online {
+                "the relay answers"
+            } else {
+                "the relay is out of reach"
+            };
+            out.both(&value, &format!("{at}; {} unsent, {} unread", s.unsent, s.unread));
+            Ok(0)
+        }
+        Command::Init { .. } | Command::Wipe { .. } | Command::Completions { .. } | Command::Man => {
+            Err(Error::Internal("a command without a vault came to one with").into())
+        }
+        #[cfg(feature = "demo")]
+        Command::Demo => Err(Error::Internal("a command without a vault came to one with").into()),
+    }
+}
+
+fn list(value: &Value, lines: Vec<String>, out: &mut dyn Out) {
+    if out.json() {
+        out.data(&value.to_string());
+    } else {
+        lines.iter().for_each(|line| out.data(line));
+    }
+}
+
+/// Says that nothing is lost, if something waits.
+fn queued(waits: bool, out: &mut dyn Out) -> u8 {
+    if waits {
+        out.say("The relay cannot be reached. Nothing is lost: it is stored here and goes out with the next command.");
+        return NETWORK;
+    }
+    0
+}
+
+async fn sync(client: &Client, out: &mut dyn Out) -> Exit {
+    match client.sync().await {
+        Ok(_) => Ok(0),
+        Err(Error::Unreachable) => {
+            out.say("The relay cannot be reached; this is what is stored here.");
+            Ok(NETWORK)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .lock()
+        .take(STDIN_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(Error::File)?;
+    Ok(text)
+}
+
+async fn open(client: &Client, words: &[String], new: NewCase, out: &mut dyn Out) -> Exit {
+    let typed = words.concat();
+    let invite: Invite = typed.parse().map_err(Error::from)?;
+    let (case, with, letters) = client.open_case(&invite, new).await?;
+    let waits = letters.iter().any(|letter| letter.queued);
+    let letters: Vec<_> = letters.iter().map(shape::sent).collect();
+    out.both(
+        &json!({"case": case.case, "with": shape::member(&with), "letters": letters, "queued": waits}),
+        &case.case,
+    );
+    Ok(queued(waits, out))
+}
+
+async fn send(
+    client: &Client,
+    case: &str,
+    text: Option<String>,
+    files: &[PathBuf],
+    out: &mut dyn Out,
+) -> Exit {
+    let mut letters: Vec<Sent> = Vec::new();
+    if let Some(text) = text {
+        letters.push(client.send_text(case, &text).await?);
+    }
+    for file in files {
+        let mut bar = Bar::new(out.draws());
+        let done = client
+            .send_file(case, file, &mut |progress| bar.show(progress))
+            .await;
+        bar.end();
+        match done {
+            Ok(sent) => letters.push(sent),
+            Err(error) if letters.is_empty() => return Err(error.into()),
+            Err(error) => {
+                // What was stored before must not be sent again: the letters are told, then the failure.
+                let failure = Failure::from(error);
+                let values: Vec<_> = letters.iter().map(shape::sent).collect();
+                let told =
+                    json!({"code": failure.code, "message": failure.message, "advice": failure.advice});
+                list(
+                    &json!({"letters": values, "error": told}),
+                    letters.iter().map(tell::sent).collect(),
+                    out,
+                );
+                out.say(&format!(
+                    "{}: {}\n{}",
+                    file.display(),
+                    failure.message,
+                    failure.advice
+                ));
+                return Ok(failure.exit);
+            }
+        }
+    }
+    let values: Vec<_> = letters.iter().map(shape::sent).collect();
+    let waits = letters.iter().any(|letter| letter.queued);
+    list(
+        &json!({"letters": values, "queued": waits}),
+        letters.iter().map(tell::sent).collect(),
+        out,
+    );
+    Ok(queued(waits, out))
+}
+
+async fn read(client: &Client, case: &str, which: Which, out: &mut dyn Out) -> Exit {
+    let code = sync(client, out).await?;
+    let letters = client.letters(case, which)?;
+    if out.json() {
+        let values: Vec<_> = letters.iter().map(shape::letter).collect();
+        out.data(&json!({ "letters": values }).to_string());
+    } else {
+        letters.iter().for_each(|letter| out.data(&tell::letter(letter)));
+    }
+    let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
+    client.mark_read(case, &ids)?;
+    Ok(code)
+}
+
+async fn follow(client: &Client, case: Option<&str>, out: &mut dyn Out) -> Exit {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).map_err(Error::File)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(Error::File)?;
+    let mut following = client.follow(case).await?;
+    let desk = ipc::Desk::open(client)?;
+    loop {
+        tokio::select! {
+            () = desk.serve() => return Ok(0),
+            _ = term.recv() => return Ok(0),
+            _ = int.recv() => return Ok(0),
+            event = following.next() => match event {
+                Some(event) => out.data(&shape::event(&event).to_string()),
+                None => return Ok(0),
+            }
+        }
+    }
+}
+
+fn write_qr(invite: &str, file: &Path) -> Result<(), Failure> {
+    let code = qrcode::QrCode::new(invite.to_uppercase())
+        .map_err(|_| Error::Internal("the QR code is too large"))?;
+    let mut png = std::io::Cursor::new(Vec::new());
+    code.render::<image::Luma<u8>>()
+        .build()
+        .write_to(&mut png, image::ImageFormat::Png)
+        .map_err(|_| Error::Internal("the QR code cannot be drawn"))?;
+    std::fs::write(file, png.into_inner()).map_err(Error::File)?;
+    Ok(())
+}

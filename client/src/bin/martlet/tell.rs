@@ -1,0 +1,91 @@
+//! How cases, letters and invites are told to people.
+
+use martlet::view::{CaseView, InviteView, LetterView, Sent, Warning};
+use martlet_proto::clean;
+
+use crate::json::{day, kind, line, role, time};
+
+pub(crate) fn invite(view: &InviteView) -> String {
+    let label = view
+        .label
+        .as_deref()
+        .map(|label| format!("  {}", line(label)))
+        .unwrap_or_default();
+    let state = format!("{:?}", view.state).to_lowercase();
+    let waits = if view.queued { ", waits to be sent" } else { "" };
+    format!(
+        "{}  {state}{waits}  until {}{label}\n{}",
+        view.id,
+        day(view.expires),
+        view.invite
+    )
+}
+
+pub(crate) fn case(view: &CaseView) -> String {
+    let mut told = format!("{}  {}", view.case, line(&view.label));
+    if view.unread > 0 {
+        told.push_str(&format!("  {} unread", view.unread));
+    }
+    if view.unsent > 0 {
+        told.push_str(&format!("  {} waiting to be sent", view.unsent));
+    }
+    for member in &view.members {
+        let name = if member.name.is_empty() {
+            "(no name)".into()
+        } else {
+            line(&member.name)
+        };
+        let known = match (member.me, member.verified) {
+            (true, _) => " (you)",
+            (false, true) => "",
+            (false, false) => " (not verified)",
+        };
+        told.push_str(&format!("\n  {}: {name}{known}", role(member.role)));
+    }
+    for warning in &view.warnings {
+        told.push_str(&format!("\n  {}", warned(*warning)));
+    }
+    told
+}
+
+fn warned(warning: Warning) -> &'static str {
+    match warning {
+        Warning::RelayDiffers => {
+            "WARNING: the relay showed different things to different people. Talk to the others another way."
+        }
+        Warning::RelayForgot => {
+            "The relay lost this case's channel. Letters wait here until counsel's device is online."
+        }
+        Warning::Lost => "This device cannot follow the case any more. Ask for a new invite.",
+        _ => "WARNING: something is wrong that this version has no words for. Update martlet.",
+    }
+}
+
+pub(crate) fn sent(view: &Sent) -> String {
+    let how = if view.queued { "waits" } else { "sent" };
+    format!("{}  {}  {how}", view.id.to_text(), kind(view.kind))
+}
+
+pub(crate) fn letter(view: &LetterView) -> String {
+    let name = if view.name.is_empty() {
+        "(no name)".into()
+    } else {
+        line(&view.name)
+    };
+    let head = format!("{}  {name} ({})", time(view.sent), role(view.role));
+    let body = match (&view.text, &view.file) {
+        (Some(text), _) => clean(text),
+        (None, Some(file)) => {
+            let (name, size, id) = (line(&file.name), file.size_bytes, file.id.to_text());
+            format!("[{name}, {size} bytes; fetch it with: martlet get CASE {id} --to DIR]")
+        }
+        (None, None) => format!("[{}]", kind(view.kind)),
+    };
+    let tail = match (view.mine, view.queued, view.delivered_to.is_empty()) {
+        (true, true, _) => "\n  (waits to be sent)",
+        (true, false, false) => "\n  (arrived)",
+        (true, false, true) => "\n  (at the relay)",
+        (false, ..) => "",
+    };
+    format!("{head}\n  {}{tail}", body.replace('\n', "\n  "))
+}
