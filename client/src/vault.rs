@@ -20,7 +20,7 @@ mod slot;
 #[cfg(feature = "shell")]
 mod store;
 
-pub use batch::{Batch, Name, Table};
+pub use batch::{Batch, Bytes, Name, Rows, Table};
 #[cfg(feature = "shell")]
 pub use guard::Guard;
 #[cfg(feature = "shell")]

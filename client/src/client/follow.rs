@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use martlet_proto::link::RelayAddress;
+use martlet_proto::{ChannelId, link::RelayAddress};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -23,12 +23,15 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How often everything is looked at again, push or no push.
 const ROUND: Duration = Duration::from_secs(60);
 
+/// How often relays that came into use since are looked for.
+const LOOK_ROUND: Duration = Duration::from_secs(2);
+
 /// Live events, until it is dropped.
 pub struct Following {
     events: mpsc::Receiver<Event>,
     case: Option<String>,
     client: Client,
-    tasks: Vec<AbortHandle>,
+    task: AbortHandle,
 }
 
 impl Following {
@@ -58,9 +61,7 @@ impl Following {
 
 impl std::ops::Drop for Following {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.task.abort();
         if let Ok(mut listener) = self.client.inner.listener.lock() {
             *listener = None;
         }
@@ -76,7 +77,8 @@ impl std::fmt::Debug for Following {
 /// What a push belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
-    Case([u8; 16]),
+    /// A case, and the channel of the epoch that is followed: what it brings means nothing in another.
+    Case([u8; 16], ChannelId),
     Inbox,
 }
 
@@ -99,20 +101,29 @@ impl Client {
         if let Ok(mut place) = self.inner.listener.lock() {
             *place = Some(listener);
         }
-        let tasks = self
-            .relays()?
-            .into_iter()
-            .map(|relay| {
-                let client = self.clone();
-                tokio::spawn(async move { client.follow_relay(relay).await }).abort_handle()
-            })
-            .collect();
+        let client = self.clone();
+        let task = tokio::spawn(async move { client.follow_all().await }).abort_handle();
         Ok(Following {
             events,
             case,
             client: self.clone(),
-            tasks,
+            task,
         })
+    }
+
+    /// A task for each relay in use, and for those that come into use.
+    async fn follow_all(&self) {
+        let (mut relays, mut tasks): (Vec<RelayAddress>, JoinSet<()>) = (Vec::new(), JoinSet::new());
+        loop {
+            for relay in self.relays().unwrap_or_default() {
+                if !relays.contains(&relay) {
+                    relays.push(relay.clone());
+                    let client = self.clone();
+                    tasks.spawn(async move { client.follow_relay(relay).await });
+                }
+            }
+            tokio::time::sleep(LOOK_ROUND).await;
+        }
     }
 
     async fn follow_relay(&self, relay: RelayAddress) {
@@ -153,7 +164,7 @@ impl Client {
             tokio::select! {
                 Some((source, push)) = incoming.recv() => match source {
                     Source::Inbox => self.sync_patiently(relay, link).await?,
-                    Source::Case(id) => self.take_push(&id, push, link).await?,
+                    Source::Case(id, channel) => self.take_push(&id, &channel, push, link).await?,
                 },
                 () = self.inner.wake.notified() => self.sync_patiently(relay, link).await?,
                 () = tokio::time::sleep(ROUND) => self.sync_patiently(relay, link).await?,
@@ -170,7 +181,13 @@ impl Client {
         }
     }
 
-    async fn take_push(&self, id: &[u8; 16], push: Push, link: &Arc<dyn Link>) -> Result<(), Error> {
+    async fn take_push(
+        &self,
+        id: &[u8; 16],
+        channel: &ChannelId,
+        push: Push,
+        link: &Arc<dyn Link>,
+    ) -> Result<(), Error> {
         let events = {
             let turn = self.turn_of(id)?;
             let _mine = turn.lock().await;
@@ -179,6 +196,7 @@ impl Client {
             let at = core.at_id(id)?;
             let case = core.cases.get_mut(at).ok_or(Error::Internal("a case vanished"))?;
             match push {
+                _ if case.channel() != *channel => Vec::new(),
                 Push::Slots(slots) => {
                     let Turn { batch, events } = case.pushed(&core.me, slots, now(), &mut entropy()?)?;
                     core.commit(batch)?;
@@ -204,14 +222,14 @@ impl Client {
         link: &Arc<dyn Link>,
         pushes: &mpsc::Sender<(Source, Push)>,
         pumps: &mut JoinSet<()>,
-        followed: &mut Vec<martlet_proto::ChannelId>,
+        followed: &mut Vec<ChannelId>,
     ) -> Result<(), Error> {
         let mut wanted = Vec::new();
         {
             let core = self.core()?;
             for case in core.cases.iter().filter(|case| case.record().relay == *relay) {
                 if let Some((grant, verb)) = case.following() {
-                    wanted.push((Source::Case(*case.id()), grant, verb));
+                    wanted.push((Source::Case(*case.id(), case.channel()), grant, verb));
                 }
             }
             let open = |state| state == InviteState::Open;

@@ -71,7 +71,7 @@ impl Part {
             chunks: 0,
             size_bytes: 0,
         };
-        let whole = manifest.size_bytes / CHUNK_BYTES as u64;
+        let whole = manifest.size_bytes.checked_div(CHUNK_BYTES as u64).unwrap_or(0);
         let mut from = BufReader::with_capacity(1 << 20, part.file.try_clone().map_err(failed)?);
         let mut buffer = vec![0; CHUNK_BYTES];
         while part.chunks < whole && fill(&mut from, &mut buffer).map_err(failed)? == CHUNK_BYTES {

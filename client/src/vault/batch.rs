@@ -45,16 +45,22 @@ impl Name {
     }
 }
 
+/// A record's bytes.
+pub type Bytes = Zeroizing<Vec<u8>>;
+
+/// Records of a group by their numbers, in order.
+pub type Rows = Vec<(u64, Bytes)>;
+
 /// Changes that take effect together or not at all.
 #[derive(Default)]
 pub struct Batch {
-    pub(super) records: Vec<(Name, Option<Zeroizing<Vec<u8>>>)>,
-    pub(super) ratchets: Vec<(Vec<u8>, Option<Zeroizing<Vec<u8>>>)>,
+    pub(super) records: Vec<(Name, Option<Bytes>)>,
+    pub(super) ratchets: Vec<(Vec<u8>, Option<Bytes>)>,
 }
 
 impl Batch {
     /// Writes a record.
-    pub fn put(&mut self, name: Name, record: impl Into<Zeroizing<Vec<u8>>>) {
+    pub fn put(&mut self, name: Name, record: impl Into<Bytes>) {
         self.records.push((name, Some(record.into())));
     }
 
@@ -64,7 +70,7 @@ impl Batch {
     }
 
     /// Writes ratchet state: what was there before becomes unreadable.
-    pub fn put_ratchet(&mut self, key: &[u8], state: impl Into<Zeroizing<Vec<u8>>>) {
+    pub fn put_ratchet(&mut self, key: &[u8], state: impl Into<Bytes>) {
         self.ratchets.push((key.to_vec(), Some(state.into())));
     }
 

@@ -6,7 +6,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{
-    Name, Table, VaultError,
+    Name, Rows, Table, VaultError,
     shelf::{Place, Shelf, Writes},
     slot::{open, seal},
     store::subkey,
@@ -37,12 +37,7 @@ impl Records {
             .ok_or(DAMAGED)
     }
 
-    pub(super) fn scan(
-        &self,
-        table: Table,
-        group: [u8; 16],
-        from: u64,
-    ) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, VaultError> {
+    pub(super) fn scan(&self, table: Table, group: [u8; 16], from: u64) -> Result<Rows, VaultError> {
         let rows = self.shelf.range(&self.place(&Name::new(table, group, from))?)?;
         rows.into_iter()
             .map(|(place, sealed)| {

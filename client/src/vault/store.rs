@@ -8,7 +8,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{
-    Batch, Cost, Name, Table, VaultError,
+    Batch, Cost, Name, Rows, Table, VaultError,
     records::Records,
     shelf::{Memory, Shelf, Sled},
     slot::{RatchetKey, Slot, random},
@@ -180,12 +180,7 @@ impl Vault {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub fn scan(
-        &self,
-        table: Table,
-        group: [u8; 16],
-        from: u64,
-    ) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, VaultError> {
+    pub fn scan(&self, table: Table, group: [u8; 16], from: u64) -> Result<Rows, VaultError> {
         self.alive()?;
         self.records.scan(table, group, from)
     }

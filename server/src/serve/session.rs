@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     now,
-    turns::{Job, incarnation, outlet},
+    turns::{Frames, Job, incarnation, outlet},
 };
 use crate::relay::{From, Input, Peer, Stream};
 
@@ -180,12 +180,7 @@ async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToRelay), End>
 }
 
 /// Writes what comes, as much at a time as there is. Answers go before pushes.
-async fn write(
-    mut send: SendStream,
-    mut answers: mpsc::Receiver<(Request, ToClient)>,
-    mut pushes: mpsc::Receiver<(Request, ToClient)>,
-    places: Arc<Semaphore>,
-) {
+async fn write(mut send: SendStream, mut answers: Frames, mut pushes: Frames, places: Arc<Semaphore>) {
     let mut buffer = Vec::new();
     loop {
         let first = tokio::select! {

@@ -191,14 +191,11 @@ pub fn incarnation() -> Incarnation {
     Incarnation::new(bytes)
 }
 
-/// The channels of a new stream: what the turn thread keeps, and what the stream's writer takes.
-pub fn outlet(
-    answers_max: usize,
-) -> (
-    Outlet,
-    mpsc::Receiver<(Request, ToClient)>,
-    mpsc::Receiver<(Request, ToClient)>,
-) {
+/// Frames on their way to a stream's writer.
+pub(super) type Frames = mpsc::Receiver<(Request, ToClient)>;
+
+/// The queues of a new stream: what the turn thread keeps, and what the stream's writer takes.
+pub(super) fn outlet(answers_max: usize) -> (Outlet, Frames, Frames) {
     let (answers, take_answers) = mpsc::channel(answers_max);
     let (pushes, take_pushes) = mpsc::channel(PUSHES_WAITING_MAX);
     (Outlet { answers, pushes }, take_answers, take_pushes)
