@@ -1,6 +1,6 @@
 //! The client: one vault, its cases, and the relays they live on.
 //!
-//! A [`Client`] is a thin shell around the pure [`Case`](crate::case::Case): it owns the vault, the clock, the entropy
+//! A [`Client`] is a thin shell around the pure [`Case`]: it owns the vault, the clock, the entropy
 //! and the links. Whatever a person sends is durable in the vault before anything goes to a network; what a call
 //! could not deliver goes out with the next call, exactly once.
 //!
