@@ -78,7 +78,10 @@ impl Connect for Quic {
             for address in &relay.addresses {
                 match self.try_address(address, relay.pin).await {
                     Ok(link) => return Ok(link),
-                    Err(error) => failed = error,
+                    // That somebody is in between must not be hidden by an address that is down.
+                    Err(LinkError::WrongPin) => failed = LinkError::WrongPin,
+                    Err(error) if failed != LinkError::WrongPin => failed = error,
+                    Err(_) => {}
                 }
             }
             Err(failed)

@@ -76,7 +76,9 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
+        // Whoever shows the relay's certificate without its key is not the relay either.
         rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+            .inspect_err(|_| self.wrong.store(true, Ordering::Relaxed))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -20,8 +20,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::link::{BoxFuture, Link, LinkError, Push, Pushes};
 
-/// How long an answer may take.
-const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// How long an answer may take on the control stream.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// And on the stream of a document, where megabytes may be on their way before it.
+const DOCUMENT_WAIT: Duration = Duration::from_secs(600);
+/// The code with which a relay that speaks another version ends a connection. SPEC.md 4.5.
+const OTHER_VERSION: VarInt = VarInt::from_u32(0x13);
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 512 << 10;
 const CLOSED: VarInt = VarInt::from_u32(0);
@@ -44,13 +48,13 @@ struct Shared {
     outgoing: mpsc::Sender<(Request, ToRelay)>,
     next: AtomicU32,
     places: Semaphore,
+    /// Whether the connection ends with this stream.
+    whole: bool,
 }
 
 /// One stream of a connection.
 pub(super) struct Stream {
     shared: Arc<Shared>,
-    /// Whether the connection ends with this stream.
-    whole: bool,
 }
 
 impl Stream {
@@ -69,16 +73,17 @@ impl Stream {
             outgoing,
             next: AtomicU32::new(1),
             places: Semaphore::new(IN_FLIGHT_MAX.saturating_sub(1)),
+            whole,
         });
         tokio::spawn(write(send, frames));
         tokio::spawn(read(receive, Arc::downgrade(&shared)));
-        Ok(Self { shared, whole })
+        Ok(Self { shared })
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.whole {
+        if self.shared.whole {
             self.shared.connection.close(CLOSED, b"");
         }
     }
@@ -101,7 +106,8 @@ impl Shared {
             .send((request, ToRelay::Call(call)))
             .await
             .map_err(|_| LinkError::Unreachable)?;
-        let answer = tokio::time::timeout(ANSWER_WAIT, answered).await;
+        let wait = if self.whole { ANSWER_WAIT } else { DOCUMENT_WAIT };
+        let answer = tokio::time::timeout(wait, answered).await;
         drop(place);
         match answer {
             Ok(Ok(answer)) => answer,
@@ -152,6 +158,20 @@ impl Shared {
             waiting.follows.clear();
         }
         self.places.close();
+        // A connection whose control stream is over is of no use to anybody.
+        if self.whole {
+            self.connection.close(CLOSED, b"");
+        }
+    }
+
+    /// Why nothing comes any more.
+    fn over(&self) -> LinkError {
+        match self.connection.close_reason() {
+            Some(quinn::ConnectionError::ApplicationClosed(closed)) if closed.error_code == OTHER_VERSION => {
+                LinkError::Protocol("it speaks another version; update this program")
+            }
+            Some(_) | None => LinkError::Unreachable,
+        }
     }
 }
 
@@ -196,7 +216,7 @@ async fn read(mut receive: RecvStream, shared: std::sync::Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         let taken = match frame {
             Ok((request, message)) => shared.take(request, message),
-            Err(Broken::Over) => Err(LinkError::Unreachable),
+            Err(Broken::Over) => Err(shared.over()),
             Err(Broken::Frame(error)) => {
                 shared
                     .connection
@@ -277,7 +297,7 @@ impl Link for Stream {
     }
 
     fn is_closed(&self) -> bool {
-        self.shared.connection.close_reason().is_some()
+        self.shared.connection.close_reason().is_some() || self.shared.waiting().is_err()
     }
 
     fn closed(&self) -> BoxFuture<'_, ()> {
