@@ -1,4 +1,4 @@
-//! One case: an MLS group, a chain of epoch channels, and the rules that keep it from getting stuck. SPEC.md 8. Pure.
+//! One case: an MLS group, a chain of epoch channels, and the rules that keep it from getting stuck. SPEC.md 10. Pure.
 //!
 //! The shell asks [`next`](Case::next) what to ask of the relay, makes the batch it gets durable, asks, and hands the
 //! answer to [`answered`](Case::answered), whose batch it makes durable before anything else. Killed between any two

@@ -1,4 +1,4 @@
-//! First contact: making a card, and what a client puts into counsel's inbox. SPEC.md 7.2 and 7.3. Pure.
+//! First contact: making a card, and what a client puts into counsel's inbox. SPEC.md 7.2 and 7.6. Pure.
 
 use martlet_proto::{
     ChannelId, Envelope, Kind, Time,

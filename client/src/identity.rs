@@ -1,4 +1,4 @@
-//! A person's identity key, and what it vouches for: cards and the credentials of leaves. SPEC.md 7.2 and 7.3.
+//! A person's identity key, and what it vouches for: cards and the credentials of leaves. SPEC.md 7.2 and 7.4.
 
 use ed25519_dalek::{Signature as Ed25519, Signer, SigningKey, VerifyingKey};
 use hkdf::Hkdf;
@@ -87,12 +87,12 @@ fn digits<const GROUPS: usize, const BYTES: usize>(secret: &[u8], label: &str) -
         .join(" ")
 }
 
-/// Six groups of five digits that stand for an identity. SPEC.md 7.4.
+/// Six groups of five digits that stand for an identity. SPEC.md 10.5.
 pub fn fingerprint(identity: &[u8; 32]) -> String {
     digits::<6, 30>(identity, "martlet/1 fingerprint")
 }
 
-/// Twelve groups of five digits that stand for two identities, the same from both sides. SPEC.md 7.4.
+/// Twelve groups of five digits that stand for two identities, the same from both sides. SPEC.md 10.5.
 pub fn safety_number(one: &[u8; 32], other: &[u8; 32]) -> String {
     let both = if one < other {
         [*one, *other]
@@ -102,7 +102,7 @@ pub fn safety_number(one: &[u8; 32], other: &[u8; 32]) -> String {
     digits::<12, 60>(both.as_flattened(), "martlet/1 safety number")
 }
 
-/// Two groups of five digits that stand for an epoch. SPEC.md 7.4.
+/// Two groups of five digits that stand for an epoch. SPEC.md 10.5.
 pub fn epoch_code(authenticator: &[u8]) -> String {
     digits::<2, 10>(authenticator, "martlet/1 epoch code")
 }

@@ -1,4 +1,4 @@
-//! Sealing to a public key: HPKE (RFC 9180) base mode, X-Wing, HKDF-SHA256, ChaCha20-Poly1305. SPEC.md 7.3.
+//! Sealing to a public key: HPKE (RFC 9180) base mode, X-Wing, HKDF-SHA256, ChaCha20-Poly1305. SPEC.md 7.5 and 7.6.
 //!
 //! Output and input are the encapsulated key (1,120 bytes) followed by the ciphertext; the associated data is empty.
 

@@ -1,7 +1,16 @@
 //! The vault, as its users and its thieves meet it.
 
 #![cfg(feature = "shell")]
-#![allow(clippy::arithmetic_side_effects, reason = "tests count on small numbers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and count on small numbers"
+)]
 
 use std::{
     path::{Path, PathBuf},

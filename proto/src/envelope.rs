@@ -1,8 +1,8 @@
 //! Envelopes: what the relay stores. Sealed, padded to a whole allowed size, uniform to look at. SPEC.md 5.
 //!
-//! An envelope of a letter, commit, packet or card is `nonce (24) ‖ XChaCha20-Poly1305(u32 length ‖ content ‖
-//! zeros)` with `ChannelId ‖ kind` as associated data. A chunk of a document is made by the STREAM construction
-//! and is checked here for its size only.
+//! An envelope of a letter, commit or card is `nonce (24) ‖ XChaCha20-Poly1305(u32 length ‖ content ‖ zeros)` with
+//! `ChannelId ‖ kind` as associated data. A packet is sealed by HPKE and a chunk by STREAM: they are checked here for
+//! their size only.
 
 use bytes::Bytes;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, aead::AeadInOut};

@@ -31,13 +31,11 @@ pub fn record_expires(class: Class, today: Day) -> Day {
     })
 }
 
-/// Until when an entry lives that is placed today. A document's chunks live as long as its channel.
+/// Until when an entry lives that is placed today: all but ordinary entries of cases live as long as their channel.
 fn entry_expires(class: Class, by: Hand, today: Day) -> Day {
     match (class, by) {
         (Class::Case, Hand::Writer) => today.plus(CASE_ENTRY_DAYS),
-        (Class::Case, Hand::Keeper) => today.plus(CASE_KEPT_DAYS),
-        (Class::Inbox | Class::Card, _) => today.plus(INBOX_DAYS),
-        (Class::File, _) => Day(u32::MAX),
+        (Class::Case, Hand::Keeper) | (Class::Inbox | Class::Card | Class::File, _) => Day(u32::MAX),
     }
 }
 

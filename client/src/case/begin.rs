@@ -1,4 +1,4 @@
-//! How a case begins: the client founds it, counsel joins it. SPEC.md 7.3.
+//! How a case begins: the client founds it, counsel joins it. SPEC.md 10.1.
 
 use martlet_proto::{
     Time,

@@ -1,4 +1,4 @@
-//! The reading half of a case: slots in, letters and epochs out. SPEC.md 8.1.
+//! The reading half of a case: slots in, letters and epochs out. SPEC.md 10.2 and 10.3.
 
 use martlet_proto::{
     Cursor, Entry, Head, Kind, Secret, Seq, Slot, Time, Token,

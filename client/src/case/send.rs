@@ -1,4 +1,4 @@
-//! The sending half of a case: what waits, in which order, under which keys. SPEC.md 8.2.
+//! The sending half of a case: what waits, in which order, under which keys. SPEC.md 10.2 and 10.3.
 
 use martlet_proto::{
     Append, Bind, Call, Class, Envelope, Grant, Kind, Open, Placed, Read, Seal, Time,

@@ -111,8 +111,11 @@ impl Segments {
         let lock = create(&dir.join("lock")).map_err(failed)?;
         lock.try_lock()
             .map_err(|_| failed(std::io::Error::other("another process has this store")))?;
-        let (index, open, report) = replay::open(dir)?;
+        let (mut index, open, report) = replay::open(dir)?;
         let day = read_day(dir)?;
+        if report.rebuilt {
+            index.forget_expired(day)?;
+        }
         let mut store = Self {
             dir: dir.to_path_buf(),
             options,
@@ -387,22 +390,15 @@ impl Store for Segments {
         self.alive()?;
         self.checkpoint()?;
         let mut live = std::collections::BTreeSet::new();
-        let mut expired = Vec::new();
+        self.index.forget_expired(today)?;
         for channel in self.index.channels()? {
             let Some(indexed) = self.index.get(&channel)? else {
                 continue;
             };
-            if indexed.record.expires <= today {
-                expired.push(channel);
-                continue;
-            }
             let here = |mark: &Mark| mark.presence == Presence::Here && mark.expires > today;
             for (_, position) in indexed.marks.iter().filter(|(mark, _)| here(mark)) {
                 live.insert((position.family, position.number));
             }
-        }
-        for channel in expired {
-            self.index.forget(&channel)?;
         }
         let open: Vec<(Family, u32)> = self
             .open

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use martlet_proto::{ChannelId, Seq};
+use martlet_proto::{ChannelId, Day, Seq};
 use serde::{Deserialize, Serialize};
 
 use super::{create, failed, file::Family};
@@ -305,11 +305,17 @@ impl Index {
         Ok(())
     }
 
-    /// Forgets a channel that expired.
-    pub(super) fn forget(&mut self, channel: &ChannelId) -> Result<(), StoreError> {
-        self.hold(channel)?;
-        self.dirty.insert(*channel);
-        forget(self.held.entry(*channel).or_default(), &mut self.checkpoint);
+    /// Forgets the channels that expire on `today` or before.
+    pub(super) fn forget_expired(&mut self, today: Day) -> Result<(), StoreError> {
+        for channel in self.channels()? {
+            if self
+                .get(&channel)?
+                .is_some_and(|indexed| indexed.record.expires <= today)
+            {
+                self.dirty.insert(channel);
+                forget(self.held.entry(channel).or_default(), &mut self.checkpoint);
+            }
+        }
         Ok(())
     }
 
