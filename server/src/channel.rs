@@ -1,7 +1,7 @@
 //! The rules of one log: who may, what fits, how long it lives. Pure. SPEC.md, sections 2 to 4.
 
 use martlet_proto::{
-    Bearer, ChannelId, Class, Day, Envelope, Head, Incarnation, Kind, Refusal, Rights, Seq, TokenHash,
+    Bearer, ChannelId, Class, Day, Envelope, Incarnation, Kind, Refusal, Rights, Seq, TokenHash,
     call::{Item, Placed, Tip},
     limits::{CASE_ENTRY_DAYS, CASE_KEPT_DAYS, FILE_DAYS, INBOX_DAYS, KEEPER_RESERVE_BYTES, quota_bytes},
     log::Digest,
@@ -9,7 +9,7 @@ use martlet_proto::{
 
 use crate::log::{Hand, Log, Mark, Presence, Step};
 
-/// The most bytes of entry marks that count against a channel's memory.
+/// The most entries that a channel ever has: each costs memory, whether its envelope is kept or not.
 const ENTRIES_MAX: u64 = 1 << 20;
 
 /// Whether a token proves a right here. Compares in constant time.
@@ -136,11 +136,8 @@ fn known(
     if there.len() < items.len() || !items.iter().zip(digests).zip(there).all(same) {
         return Err(Refusal::Conflict);
     }
-    let (mut head, mut seq) = (Head::first(channel, &log.record.incarnation), Seq::FIRST);
-    for mark in log.marks.iter().take(start.saturating_add(items.len())) {
-        head = head.after(seq, mark.kind, &mark.digest);
-        seq = seq.next().ok_or(Refusal::Conflict)?;
-    }
+    let end = u64::try_from(start.saturating_add(items.len())).map_err(|_| Refusal::Conflict)?;
+    let head = log.head_at(channel, Seq::new(end)).ok_or(Refusal::Conflict)?;
     Ok(Some(Placed {
         incarnation: log.record.incarnation,
         first: at,

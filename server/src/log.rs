@@ -62,7 +62,12 @@ pub struct Log {
     held_bytes: u64,
     /// Where each entry stands.
     ids: BTreeMap<EntryId, Seq>,
+    /// The chain after every so many entries, so that an earlier head costs little.
+    heads: Vec<Head>,
 }
+
+/// Entries between heads that are remembered.
+const HEADS_EVERY: usize = 64;
 
 /// What a channel was created with, and how long it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +139,7 @@ impl Log {
             sealed: false,
             held_bytes: 0,
             ids: BTreeMap::new(),
+            heads: Vec::new(),
         }
     }
 
@@ -145,6 +151,31 @@ impl Log {
     /// Bytes of the envelopes that are kept.
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes
+    }
+
+    /// Forgets the envelopes that expire on this day or before: they count no more against the quota.
+    pub fn expire(&mut self, today: Day) {
+        for mark in &mut self.marks {
+            if mark.presence == Presence::Here && mark.expires <= today {
+                self.held_bytes = self.held_bytes.saturating_sub(u64::from(mark.size_bytes));
+                mark.presence = Presence::Gone;
+            }
+        }
+    }
+
+    /// The chain over the entries before a position; `None` if the log is not that long.
+    pub fn head_at(&self, channel: &ChannelId, seq: Seq) -> Option<Head> {
+        let end = usize::try_from(seq.as_u64()).ok()?;
+        let passed = end.checked_div(HEADS_EVERY)?;
+        let (mut at, mut head) = match passed.checked_sub(1) {
+            Some(index) => (passed.checked_mul(HEADS_EVERY)?, *self.heads.get(index)?),
+            None => (0, Head::first(channel, &self.record.incarnation)),
+        };
+        for mark in self.marks.get(at..end)? {
+            head = head.after(Seq::new(u64::try_from(at).ok()?), mark.kind, &mark.digest);
+            at = at.checked_add(1)?;
+        }
+        Some(head)
     }
 
     /// Where the entry of this name stands.
@@ -162,6 +193,9 @@ impl Log {
         }
         self.ids.insert(mark.id, seq);
         self.marks.push(mark);
+        if self.marks.len().checked_rem(HEADS_EVERY) == Some(0) {
+            self.heads.push(self.head);
+        }
     }
 
     /// The mark at a position, if the log is that long.

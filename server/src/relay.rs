@@ -56,8 +56,10 @@ pub enum Input {
 pub enum Effect {
     /// Answer a call.
     Answer(From, Result<Answer, Refusal>),
-    /// Push what was added to a follower.
+    /// Push what was added to a follower: never more than one answer to `read` may hold.
     Push(From, Vec<Slot>),
+    /// Tell a follower to read: the channel was dropped, with which its follow ended, or created anew.
+    Gap(From),
 }
 
 /// The relay: a store, the rules, and who follows what.
@@ -81,8 +83,21 @@ struct Deciding {
     effects: Vec<Effect>,
     pushes: BTreeMap<ChannelId, Vec<Slot>>,
     touched: BTreeSet<ChannelId>,
-    /// Whether there is no room for anything new.
-    full: bool,
+    /// Followed channels whose life ended, or that began another.
+    ended: BTreeSet<ChannelId>,
+    room: Room,
+}
+
+/// What the disk has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Room {
+    /// Anything, as far as is known.
+    #[default]
+    Enough,
+    /// Only what gives room back.
+    Little,
+    /// Nothing at all.
+    None,
 }
 
 impl<S: Store> Relay<S> {
@@ -120,11 +135,23 @@ impl<S: Store> Relay<S> {
                 Err(error) => return Err(error),
             }
         }
-        self.shrink();
         let mut effects = deciding.effects;
+        for channel in &deciding.ended {
+            let followers = self.followers.get(channel).into_iter().flatten();
+            effects.extend(followers.map(|from| Effect::Gap(*from)));
+            if !self.logs.contains_key(channel) {
+                for from in self.followers.remove(channel).into_iter().flatten() {
+                    self.follows.remove(&from);
+                }
+            }
+        }
+        self.shrink();
         for (channel, slots) in deciding.pushes {
-            for from in self.followers.get(&channel).into_iter().flatten() {
-                effects.push(Effect::Push(*from, slots.clone()));
+            let Some(followers) = self.followers.get(&channel) else {
+                continue;
+            };
+            for page in pages(slots) {
+                effects.extend(followers.iter().map(|from| Effect::Push(*from, page.clone())));
             }
         }
         Ok(effects)
@@ -212,24 +239,33 @@ impl<S: Store> Relay<S> {
         Ok(())
     }
 
-    /// Nothing was kept: forgets what was decided, and decides again with everything refused that needs room.
+    /// Nothing was kept: forgets what was decided, and decides again with everything refused that needs room; if
+    /// even the rest finds none, with every change refused.
     fn decide_without_room(
         &mut self,
         inputs: &[Input],
         touched: &BTreeSet<ChannelId>,
     ) -> Result<Deciding, StoreError> {
-        for channel in touched {
-            self.logs.remove(channel);
+        let mut touched = touched.clone();
+        for room in [Room::Little, Room::None] {
+            for channel in &touched {
+                self.logs.remove(channel);
+            }
+            let mut deciding = Deciding {
+                room,
+                ..Deciding::default()
+            };
+            self.decide_all(inputs, &mut deciding)?;
+            if deciding.changes.is_empty() {
+                return Ok(deciding);
+            }
+            match self.store.commit(&deciding.changes) {
+                Ok(()) => return Ok(deciding),
+                Err(StoreError::Full) => touched = deciding.touched,
+                Err(error) => return Err(error),
+            }
         }
-        let mut deciding = Deciding {
-            full: true,
-            ..Deciding::default()
-        };
-        self.decide_all(inputs, &mut deciding)?;
-        if !deciding.changes.is_empty() {
-            self.store.commit(&deciding.changes)?;
-        }
-        Ok(deciding)
+        Err(StoreError::Full)
     }
 
     fn unfollow(&mut self, from: &From) {
@@ -274,7 +310,7 @@ impl<S: Store> Relay<S> {
             Action::Read(verb) => Ok(Answer::Slots(self.page(&channel, verb.from, deciding)?)),
             Action::Follow(verb) => {
                 let following = self.follows.range(at_peer(from.peer)).count();
-                if following >= FOLLOWS_MAX {
+                if following >= FOLLOWS_MAX && !self.follows.contains_key(&from) {
                     return Ok(Err(Refusal::Busy));
                 }
                 let page = self.page(&channel, verb.from, deciding)?;
@@ -285,6 +321,7 @@ impl<S: Store> Relay<S> {
             }
             Action::Trim(_) | Action::Drop(_) if log.record.class == Class::Case => Err(Refusal::NotHere),
             Action::Seal(_) => Err(Refusal::NotHere),
+            Action::Trim(_) | Action::Drop(_) if deciding.room == Room::None => Err(Refusal::Full),
             Action::Trim(verb) => {
                 let before = verb.before.min(log.next());
                 self.change(&channel, Step::Trimmed(before), deciding);
@@ -316,14 +353,14 @@ impl<S: Store> Relay<S> {
                 .logs
                 .get(channel)
                 .is_some_and(|log| log.record.expires < expires);
-            if renewed && !deciding.full {
+            if renewed && deciding.room == Room::Enough {
                 self.change(channel, Step::Renewed(expires), deciding);
             }
         } else {
             if open.admission.as_ref() != Some(&self.admission) {
                 return Err(Refusal::NotAdmitted);
             }
-            if deciding.full {
+            if deciding.room != Room::Enough {
                 return Err(Refusal::Full);
             }
             let record = Record {
@@ -350,7 +387,7 @@ impl<S: Store> Relay<S> {
     ) -> Result<Answer, Refusal> {
         match adding? {
             Adding::Known(placed) => Ok(Answer::Placed(placed)),
-            Adding::Steps(_) if deciding.full => Err(Refusal::Full),
+            Adding::Steps(_) if deciding.room != Room::Enough => Err(Refusal::Full),
             Adding::Steps(steps) => {
                 let log = self.logs.get(channel).ok_or(Refusal::Closed)?;
                 let (incarnation, first) = (log.record.incarnation, log.next());
@@ -374,6 +411,10 @@ impl<S: Store> Relay<S> {
 
     /// Applies a step in memory and notes that it must become durable.
     fn change(&mut self, channel: &ChannelId, step: Step, deciding: &mut Deciding) {
+        if matches!(step, Step::Opened(_) | Step::Dropped) && self.followers.contains_key(channel) {
+            deciding.pushes.remove(channel);
+            deciding.ended.insert(*channel);
+        }
         if let Some(log) = Log::fold(self.logs.remove(channel), channel, &step) {
             self.logs.insert(*channel, log);
         }
@@ -388,7 +429,10 @@ impl<S: Store> Relay<S> {
     fn load(&mut self, channel: &ChannelId) -> Result<bool, StoreError> {
         if !self.logs.contains_key(channel) {
             match self.store.load(channel)? {
-                Some(log) => self.logs.insert(*channel, log),
+                Some(mut log) => {
+                    log.expire(self.today);
+                    self.logs.insert(*channel, log)
+                }
                 None => return Ok(false),
             };
         }
@@ -464,6 +508,27 @@ impl<S: Store> Relay<S> {
             self.logs.retain(|channel, _| Some(*channel) == largest);
         }
     }
+}
+
+/// Slots in groups that each fit in one frame.
+fn pages(slots: Vec<Slot>) -> Vec<Vec<Slot>> {
+    let (mut pages, mut page, mut bytes) = (Vec::new(), Vec::new(), 0usize);
+    for slot in slots {
+        let size = match &slot {
+            Slot::Here(entry) => entry.envelope.size_bytes(),
+            Slot::Gone { .. } => 0,
+        };
+        if !page.is_empty() && (bytes.saturating_add(size) > PAGE_BYTES_MAX || page.len() >= PAGE_SLOTS_MAX) {
+            pages.push(std::mem::take(&mut page));
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(size);
+        page.push(slot);
+    }
+    if !page.is_empty() {
+        pages.push(page);
+    }
+    pages
 }
 
 /// All follows of a connection.

@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use martlet_proto::{
@@ -27,6 +28,11 @@ use crate::{
     identity::{Identity, IdentityError},
     store::{Store, StoreError, Totals},
 };
+
+/// How often the turn thread looks at the clock and at gaps to tell when nobody calls.
+const TICK: Duration = Duration::from_secs(1);
+/// How long the last answers may take when the relay stops.
+const DRAIN_WAIT: Duration = Duration::from_secs(6);
 
 /// How a relay is served.
 #[derive(Clone, Debug)]
@@ -67,6 +73,8 @@ pub struct Running {
     link: RelayLink,
     endpoints: Vec<quinn::Endpoint>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
+    ticking: tokio::task::JoinHandle<()>,
+    stopping: watch::Sender<bool>,
     turns: TurnsHandle,
     stopped: watch::Receiver<bool>,
     connections: Arc<AtomicU64>,
@@ -93,17 +101,19 @@ pub fn serve<S: Store + Send + 'static>(
     let connections = Arc::new(AtomicU64::new(0));
     let (mut listen, mut endpoints, mut accepting) = (Vec::new(), Vec::new(), Vec::new());
     let peers = Arc::new(AtomicU64::new(0));
+    let (stopping, stopping_seen) = watch::channel(false);
+    let ticking = tokio::spawn(tick(turns.queue(), stopping_seen.clone()));
     for socket in sockets {
         listen.push(socket.local_addr().map_err(ServeError::Socket)?);
         let endpoint = quic::endpoint(socket, identity)?;
-        let accept = quic::accept(
-            endpoint.clone(),
-            turns.queue(),
-            Arc::clone(&connections),
-            Arc::clone(&peers),
-            serving.connections_max,
-        );
-        accepting.push(tokio::spawn(accept));
+        let with = quic::Accepting {
+            queue: turns.queue(),
+            connections: Arc::clone(&connections),
+            peers: Arc::clone(&peers),
+            connections_max: serving.connections_max,
+            stopping: stopping_seen.clone(),
+        };
+        accepting.push(tokio::spawn(quic::accept(endpoint.clone(), with)));
         endpoints.push(endpoint);
     }
     let addresses = match serving.public.is_empty() {
@@ -122,10 +132,22 @@ pub fn serve<S: Store + Send + 'static>(
         link,
         endpoints,
         accepting,
+        ticking,
+        stopping,
         turns,
         stopped: turns_end,
         connections,
     })
+}
+
+/// Has the turn thread look at the clock and at gaps to tell, call or no call.
+async fn tick(queue: turns::Queue, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => queue.offer(turns::Job::Tick),
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+    }
 }
 
 impl Running {
@@ -183,15 +205,20 @@ impl Running {
     ///
     /// The relay stops taking calls; the store may not have been closed, which loses nothing.
     pub async fn stop(self) -> Result<(), ServeError> {
-        for task in &self.accepting {
-            task.abort();
-        }
+        let _ = self.stopping.send(true);
+        let all = async {
+            for task in self.accepting {
+                let _ = task.await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_WAIT, all).await;
+        let _ = self.ticking.await;
         let done = self.turns.finish().await;
         for endpoint in &self.endpoints {
             endpoint.close(quic::GOING_AWAY, b"the relay stops");
         }
         for endpoint in &self.endpoints {
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), endpoint.wait_idle()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), endpoint.wait_idle()).await;
         }
         Ok(done?)
     }

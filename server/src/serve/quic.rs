@@ -4,16 +4,19 @@ use std::{
     net::UdpSocket,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use martlet_proto::limits::{IDLE_SECS_MAX, STREAMS_MAX};
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
-use tokio::sync::mpsc;
 
-use super::{ServeError, session, turns::Job};
+use super::{
+    ServeError,
+    session::{self, Stopping},
+    turns::Queue,
+};
 use crate::{
     identity::{Identity, IdentityError},
     relay::Peer,
@@ -23,6 +26,8 @@ use crate::{
 pub(super) const GOING_AWAY: VarInt = VarInt::from_u32(1);
 /// Handshakes under way beyond which newcomers must show their address first.
 const HANDSHAKES_FREE: usize = 256;
+/// How long a handshake may take.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 
 /// What quinn leaves open, closed.
 fn transport() -> Result<TransportConfig, IdentityError> {
@@ -55,32 +60,52 @@ pub(super) fn endpoint(socket: UdpSocket, identity: &Identity) -> Result<Endpoin
     .map_err(ServeError::Socket)
 }
 
-pub(super) async fn accept(
-    endpoint: Endpoint,
-    jobs: mpsc::Sender<Job>,
-    connections: Arc<AtomicU64>,
-    peers: Arc<AtomicU64>,
-    connections_max: u64,
-) {
+/// What the acceptance of connections needs.
+pub(super) struct Accepting {
+    pub(super) queue: Queue,
+    pub(super) connections: Arc<AtomicU64>,
+    pub(super) peers: Arc<AtomicU64>,
+    pub(super) connections_max: u64,
+    pub(super) stopping: Stopping,
+}
+
+/// Accepts and serves connections until the relay stops; then ends when their last answers have been written.
+pub(super) async fn accept(endpoint: Endpoint, mut with: Accepting) {
     let mut sessions = tokio::task::JoinSet::new();
-    while let Some(incoming) = endpoint.accept().await {
+    let handshakes = Arc::new(AtomicUsize::new(0));
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            _ = with.stopping.wait_for(|stopping| *stopping) => None,
+        };
+        let Some(incoming) = incoming else { break };
         while sessions.try_join_next().is_some() {}
-        if connections.load(Ordering::Relaxed) >= connections_max {
+        let shaking = handshakes.load(Ordering::Relaxed);
+        let known = with.connections.load(Ordering::Relaxed);
+        if known.saturating_add(u64::try_from(shaking).unwrap_or(u64::MAX)) >= with.connections_max {
             incoming.refuse();
             continue;
         }
-        if sessions.len() > HANDSHAKES_FREE && !incoming.remote_address_validated() {
+        if shaking >= HANDSHAKES_FREE && !incoming.remote_address_validated() {
             let _ = incoming.retry();
             continue;
         }
-        let peer = Peer(peers.fetch_add(1, Ordering::Relaxed));
-        let (jobs, connections) = (jobs.clone(), Arc::clone(&connections));
+        let peer = Peer(with.peers.fetch_add(1, Ordering::Relaxed));
+        let (queue, connections, handshakes) = (
+            with.queue.clone(),
+            Arc::clone(&with.connections),
+            Arc::clone(&handshakes),
+        );
+        let stopping = with.stopping.clone();
+        handshakes.fetch_add(1, Ordering::Relaxed);
         sessions.spawn(async move {
-            let shaken = tokio::time::timeout(Duration::from_secs(10), incoming).await;
+            let shaken = tokio::time::timeout(HANDSHAKE_WAIT, incoming).await;
+            handshakes.fetch_sub(1, Ordering::Relaxed);
             let Ok(Ok(connection)) = shaken else { return };
             connections.fetch_add(1, Ordering::Relaxed);
-            session::run(connection, peer, jobs).await;
+            session::run(connection, peer, queue, stopping).await;
             connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
+    while sessions.join_next().await.is_some() {}
 }

@@ -3,15 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use martlet_proto::{
+    call::Action,
     frame::{self, FrameError, LENGTH_BYTES, Request, ToClient, ToRelay, VERSION},
     limits::IN_FLIGHT_MAX,
 };
 use quinn::{Connection, ReadExactError, RecvStream, SendStream, VarInt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
     now,
-    turns::{Frames, Job, incarnation, outlet},
+    quic::GOING_AWAY,
+    turns::{Frames, Held, Job, Outgoing, Queue, incarnation, outlet},
 };
 use crate::relay::{From, Input, Peer, Stream};
 
@@ -19,6 +21,11 @@ use crate::relay::{From, Input, Peer, Stream};
 const FRAME_WAIT: Duration = Duration::from_secs(60);
 /// Bytes that are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
+/// Pages that are read for one connection, on all its streams, and not written yet: what a client that asks and
+/// never listens makes the relay hold.
+const PAGES_MAX: usize = 16;
+/// How long the last answers of a stream may take to arrive.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 const WRONG_VERSION: u32 = 0x13;
 const HELLO_FIRST: u32 = 0x14;
 
@@ -44,8 +51,28 @@ impl std::convert::From<FrameError> for End {
     }
 }
 
-/// Serves a connection until it ends.
-pub(super) async fn run(connection: Connection, peer: Peer, jobs: mpsc::Sender<Job>) {
+/// Whether the relay stops.
+pub(super) type Stopping = watch::Receiver<bool>;
+
+/// What the streams of a connection share.
+#[derive(Clone)]
+struct Shared {
+    connection: Connection,
+    peer: Peer,
+    queue: Queue,
+    pages: Arc<Semaphore>,
+    stopping: Stopping,
+}
+
+/// Serves a connection until it ends, or the relay stops and its last answers have been written.
+pub(super) async fn run(connection: Connection, peer: Peer, queue: Queue, mut stopping: Stopping) {
+    let shared = Shared {
+        connection: connection.clone(),
+        peer,
+        queue,
+        pages: Arc::new(Semaphore::new(PAGES_MAX)),
+        stopping: stopping.clone(),
+    };
     let mut streams = tokio::task::JoinSet::new();
     let mut number = 0u64;
     loop {
@@ -54,79 +81,78 @@ pub(super) async fn run(connection: Connection, peer: Peer, jobs: mpsc::Sender<J
                 let Ok((send, receive)) = accepted else { break };
                 let stream = Stream(number);
                 number = number.saturating_add(1);
-                streams.spawn(serve_stream(connection.clone(), peer, stream, send, receive, jobs.clone()));
+                streams.spawn(serve_stream(shared.clone(), stream, send, receive));
             }
             Some(_) = streams.join_next(), if !streams.is_empty() => {}
+            _ = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
     while streams.join_next().await.is_some() {}
+    connection.close(GOING_AWAY, b"the relay stops");
 }
 
-async fn serve_stream(
-    connection: Connection,
-    peer: Peer,
-    stream: Stream,
-    send: SendStream,
-    mut receive: RecvStream,
-    jobs: mpsc::Sender<Job>,
-) {
+async fn serve_stream(mut shared: Shared, stream: Stream, send: SendStream, mut receive: RecvStream) {
     let (outlet, answers, pushes) = outlet(IN_FLIGHT_MAX.saturating_add(2));
     let greetings = outlet.answers.clone();
-    if jobs.send(Job::Begin(peer, stream, outlet)).await.is_err() {
+    if shared
+        .queue
+        .send(Job::Begin(shared.peer, stream, outlet))
+        .await
+        .is_err()
+    {
         return;
     }
     let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     let writer = tokio::spawn(write(send, answers, pushes, Arc::clone(&places)));
-    let end = read(peer, stream, &mut receive, &greetings, &jobs, &places).await;
+    let mut stopping = shared.stopping.clone();
+    let end = tokio::select! {
+        end = read(&mut shared, stream, &mut receive, &greetings, &places) => end,
+        _ = stopping.wait_for(|stopping| *stopping) => End::Finished,
+    };
     if let End::Broken { code, reason } = end {
-        connection.close(VarInt::from_u32(code), reason.as_bytes());
+        shared.connection.close(VarInt::from_u32(code), reason.as_bytes());
     } else {
         // Whoever finished asking still gets the answers.
         let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
         tokio::select! {
             _ = places.acquire_many(all) => {}
-            _ = connection.closed() => {}
+            _ = shared.connection.closed() => {}
         }
     }
     drop(greetings);
-    let _ = jobs.send(Job::Input(Input::Closed(peer, stream))).await;
+    let closed = Input::Closed(shared.peer, stream);
+    let _ = shared.queue.send(Job::Input(closed, Held::default())).await;
     let _ = writer.await;
 }
 
 async fn read(
-    peer: Peer,
+    shared: &mut Shared,
     stream: Stream,
     receive: &mut RecvStream,
-    greetings: &mpsc::Sender<(Request, ToClient)>,
-    jobs: &mpsc::Sender<Job>,
+    greetings: &mpsc::Sender<Outgoing>,
     places: &Arc<Semaphore>,
 ) -> End {
     let mut greeted = false;
     loop {
-        let (request, message) = match next_frame(receive).await {
+        let (request, message, size_bytes) = match next_frame(receive).await {
             Ok(frame) => frame,
             Err(end) => return end,
         };
         let from = From {
-            peer,
+            peer: shared.peer,
             stream,
             request,
         };
-        let input = match message {
+        match message {
             ToRelay::Hello { version } if version == VERSION => {
                 greeted = true;
-                let hello = ToClient::Hello {
-                    version: VERSION,
-                    day: now().day(),
+                let Ok(place) = places.acquire().await else {
+                    return End::Finished;
                 };
-                match places.acquire().await {
-                    Ok(place) => place.forget(),
-                    Err(_) => return End::Finished,
-                }
-                if greetings.send((request, hello)).await.is_err() {
+                if greetings.send(hello(request)).await.is_err() {
                     return End::Finished;
                 }
-                continue;
+                place.forget();
             }
             ToRelay::Hello { .. } => {
                 return End::Broken {
@@ -141,21 +167,49 @@ async fn read(
                 };
             }
             ToRelay::Call(call) => {
-                match places.acquire().await {
-                    Ok(place) => place.forget(),
-                    Err(_) => return End::Finished,
+                let Ok(place) = places.acquire().await else {
+                    return End::Finished;
+                };
+                let page = match &call.action {
+                    Action::Read(_) | Action::Follow(_) => page(&shared.pages).await,
+                    _ => None,
+                };
+                let input = Input::Call(from, call, incarnation());
+                if shared.queue.call(input, size_bytes, page).await.is_err() {
+                    return End::Finished;
                 }
-                Input::Call(from, call, incarnation())
+                // Its answer gives the place back.
+                place.forget();
             }
-            ToRelay::Unfollow => Input::Unfollow(from),
-        };
-        if jobs.send(Job::Input(input)).await.is_err() {
-            return End::Finished;
+            ToRelay::Unfollow => {
+                if shared
+                    .queue
+                    .call(Input::Unfollow(from), size_bytes, None)
+                    .await
+                    .is_err()
+                {
+                    return End::Finished;
+                }
+            }
         }
     }
 }
 
-async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToRelay), End> {
+fn hello(request: Request) -> Outgoing {
+    let (version, day) = (VERSION, now().day());
+    Outgoing {
+        request,
+        message: ToClient::Hello { version, day },
+        page: None,
+    }
+}
+
+/// A place for a page on its way. The semaphore is never closed.
+async fn page(pages: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(pages).acquire_owned().await.ok()
+}
+
+async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToRelay, usize), End> {
     let mut field = [0; LENGTH_BYTES];
     match receive.read_exact(&mut field).await {
         Ok(()) => {}
@@ -176,29 +230,36 @@ async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToRelay), End>
             });
         }
     }
-    Ok(ToRelay::decode(&bytes)?)
+    let (request, message) = ToRelay::decode(&bytes)?;
+    Ok((request, message, bytes.len()))
 }
 
 /// Writes what comes, as much at a time as there is. Answers go before pushes.
 async fn write(mut send: SendStream, mut answers: Frames, mut pushes: Frames, places: Arc<Semaphore>) {
     let mut buffer = Vec::new();
+    let mut pages = Vec::new();
     loop {
         let first = tokio::select! {
             biased;
             answer = answers.recv() => answer.map(|answer| (answer, true)),
             Some(push) = pushes.recv() => Some((push, false)),
         };
-        let Some(((request, message), answered)) = first else {
+        let Some((first, answered)) = first else {
             break;
         };
-        message.encode(request, &mut buffer);
+        let mut take = |frame: Outgoing| {
+            frame.message.encode(frame.request, &mut buffer);
+            pages.extend(frame.page);
+            buffer.len() < WRITE_BYTES
+        };
+        let mut room = take(first);
         let mut freed = usize::from(answered);
-        while buffer.len() < WRITE_BYTES {
-            if let Ok((request, message)) = answers.try_recv() {
-                message.encode(request, &mut buffer);
+        while room {
+            if let Ok(answer) = answers.try_recv() {
+                room = take(answer);
                 freed = freed.saturating_add(1);
-            } else if let Ok((request, message)) = pushes.try_recv() {
-                message.encode(request, &mut buffer);
+            } else if let Ok(push) = pushes.try_recv() {
+                room = take(push);
             } else {
                 break;
             }
@@ -208,8 +269,12 @@ async fn write(mut send: SendStream, mut answers: Frames, mut pushes: Frames, pl
             return;
         }
         places.add_permits(freed);
+        pages.clear();
         buffer.clear();
         buffer.shrink_to(4 << 10);
     }
-    let _ = send.finish();
+    if send.finish().is_ok() {
+        // Until then a connection that closes would take the last answers with it.
+        let _ = tokio::time::timeout(LAST_WAIT, send.stopped()).await;
+    }
 }
