@@ -78,7 +78,7 @@ impl<S: Store> World<S> {
     fn call(&mut self, call: Call) -> Result<Answer, Refusal> {
         match self.effects(call).remove(0) {
             Effect::Answer(_, answer) => answer,
-            Effect::Push(..) => panic!("an answer comes first"),
+            Effect::Push(..) | Effect::Gap(_) => panic!("an answer comes first"),
         }
     }
 
