@@ -83,6 +83,8 @@ struct Deciding {
     effects: Vec<Effect>,
     pushes: BTreeMap<ChannelId, Vec<Slot>>,
     touched: BTreeSet<ChannelId>,
+    /// Channels that this turn dropped: the store still has them.
+    dropped: BTreeSet<ChannelId>,
     /// Followed channels whose life ended, or that began another.
     ended: BTreeSet<ChannelId>,
     room: Room,
@@ -287,7 +289,7 @@ impl<S: Store> Relay<S> {
         deciding: &mut Deciding,
     ) -> Result<Result<Answer, Refusal>, StoreError> {
         let channel = call.channel;
-        let known = self.load(&channel)?;
+        let known = self.load(&channel, deciding)?;
         if let Action::Open(open) = &call.action {
             return Ok(self.open(&channel, &call.bearer, open, incarnation, known, deciding));
         }
@@ -418,6 +420,10 @@ impl<S: Store> Relay<S> {
         if let Some(log) = Log::fold(self.logs.remove(channel), channel, &step) {
             self.logs.insert(*channel, log);
         }
+        match step {
+            Step::Dropped => deciding.dropped.insert(*channel),
+            _ => deciding.dropped.remove(channel),
+        };
         deciding.touched.insert(*channel);
         deciding.changes.push(Change {
             channel: *channel,
@@ -426,7 +432,10 @@ impl<S: Store> Relay<S> {
     }
 
     /// Has a channel's log in memory; whether it is there and has not expired.
-    fn load(&mut self, channel: &ChannelId) -> Result<bool, StoreError> {
+    fn load(&mut self, channel: &ChannelId, deciding: &Deciding) -> Result<bool, StoreError> {
+        if deciding.dropped.contains(channel) {
+            return Ok(false);
+        }
         if !self.logs.contains_key(channel) {
             match self.store.load(channel)? {
                 Some(mut log) => {
