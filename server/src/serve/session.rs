@@ -85,6 +85,7 @@ pub(super) async fn run(connection: Connection, peer: Peer, queue: Queue, mut st
             }
             Some(_) = streams.join_next(), if !streams.is_empty() => {}
             _ = stopping.wait_for(|stopping| *stopping) => break,
+            () = shared.queue.ended() => break,
         }
     }
     while streams.join_next().await.is_some() {}
@@ -104,10 +105,11 @@ async fn serve_stream(mut shared: Shared, stream: Stream, send: SendStream, mut 
     }
     let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     let writer = tokio::spawn(write(send, answers, pushes, Arc::clone(&places)));
-    let mut stopping = shared.stopping.clone();
+    let (mut stopping, queue) = (shared.stopping.clone(), shared.queue.clone());
     let end = tokio::select! {
         end = read(&mut shared, stream, &mut receive, &greetings, &places) => end,
         _ = stopping.wait_for(|stopping| *stopping) => End::Finished,
+        () = queue.ended() => End::Finished,
     };
     if let End::Broken { code, reason } = end {
         shared.connection.close(VarInt::from_u32(code), reason.as_bytes());
@@ -117,6 +119,7 @@ async fn serve_stream(mut shared: Shared, stream: Stream, send: SendStream, mut 
         tokio::select! {
             _ = places.acquire_many(all) => {}
             _ = shared.connection.closed() => {}
+            () = queue.ended() => {}
         }
     }
     drop(greetings);

@@ -103,6 +103,15 @@ impl Queue {
         self.jobs.send(job).await.map_err(|_| Stopped)
     }
 
+    /// Waits until the turn thread takes no more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is left behind.
+    pub async fn ended(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Hands over a job if there is a place for it at once.
     pub fn offer(&self, job: Job) {
         let _ = self.jobs.try_send(job);
