@@ -1,6 +1,8 @@
 //! The relay as a function: [`Relay::turn`]. Pure: no socket, no clock, no entropy; the store is the only effect it
 //! waits for. SPEC.md, sections 2 to 4.
 
+mod logs;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_proto::{
@@ -10,16 +12,12 @@ use martlet_proto::{
     limits::{CLOCK_JUMP_DAYS, FOLLOWS_MAX, PAGE_BYTES_MAX, PAGE_SLOTS_MAX},
 };
 
+use self::logs::Logs;
 use crate::{
     channel::{self, Adding},
     log::{Change, Hand, Log, Record, Step},
     store::{Store, StoreError, Totals},
 };
-
-/// Marks of logs that are kept in memory, unless one log alone has more.
-const CACHED_MARKS_MAX: usize = 32 << 10;
-/// Logs that are kept in memory.
-const CACHED_LOGS_MAX: usize = 4 << 10;
 
 /// A connection, known by number only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +65,7 @@ pub enum Effect {
 pub struct Relay<S> {
     store: S,
     admission: Admission,
-    logs: BTreeMap<ChannelId, Log>,
+    logs: Logs,
     follows: BTreeMap<From, ChannelId>,
     followers: BTreeMap<ChannelId, BTreeSet<From>>,
     /// The day by which things expire: never earlier than it was.
@@ -113,7 +111,7 @@ impl<S: Store> Relay<S> {
         Ok(Self {
             store,
             admission,
-            logs: BTreeMap::new(),
+            logs: Logs::default(),
             follows: BTreeMap::new(),
             followers: BTreeMap::new(),
             today,
@@ -141,13 +139,13 @@ impl<S: Store> Relay<S> {
         for channel in &deciding.ended {
             let followers = self.followers.get(channel).into_iter().flatten();
             effects.extend(followers.map(|from| Effect::Gap(*from)));
-            if !self.logs.contains_key(channel) {
+            if self.logs.get(channel).is_none() {
                 for from in self.followers.remove(channel).into_iter().flatten() {
                     self.follows.remove(&from);
                 }
             }
         }
-        self.shrink();
+        self.logs.shrink();
         for (channel, slots) in deciding.pushes {
             let Some(followers) = self.followers.get(&channel) else {
                 continue;
@@ -436,7 +434,7 @@ impl<S: Store> Relay<S> {
         if deciding.dropped.contains(channel) {
             return Ok(false);
         }
-        if !self.logs.contains_key(channel) {
+        if !self.logs.touch(channel) {
             match self.store.load(channel)? {
                 Some(mut log) => {
                     log.expire(self.today);
@@ -498,24 +496,6 @@ impl<S: Store> Relay<S> {
             seq = next;
         }
         Ok(Slots { tip, slots })
-    }
-
-    /// Keeps the logs in memory within their bounds. They can always be loaded again.
-    fn shrink(&mut self) {
-        let marks: usize = self
-            .logs
-            .values()
-            .map(|log| log.marks.len())
-            .fold(0, usize::saturating_add);
-        let too_many = self.logs.len() > CACHED_LOGS_MAX;
-        if too_many || (marks > CACHED_MARKS_MAX && self.logs.len() > 1) {
-            let largest = self
-                .logs
-                .iter()
-                .max_by_key(|(_, log)| log.marks.len())
-                .map(|(channel, _)| *channel);
-            self.logs.retain(|channel, _| Some(*channel) == largest);
-        }
     }
 }
 
