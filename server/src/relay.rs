@@ -1,23 +1,24 @@
 //! The relay as a function: [`Relay::turn`]. Pure: no socket, no clock, no entropy; the store is the only effect it
 //! waits for. SPEC.md, sections 2 to 4.
 
+mod decide;
+mod follows;
 mod logs;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use martlet_proto::{
-    Admission, Answer, Bearer, Call, ChannelId, Class, Day, Incarnation, Refusal, Seq, Slot, Time, TokenHash,
-    call::{Action, Slots},
+    Admission, Answer, Call, ChannelId, Day, Incarnation, Refusal, Slot, Time,
     frame::Request,
-    limits::{CLOCK_JUMP_DAYS, FOLLOWS_MAX, PAGE_BYTES_MAX, PAGE_SLOTS_MAX},
+    limits::{CLOCK_JUMP_DAYS, PAGE_BYTES_MAX, PAGE_SLOTS_MAX},
 };
 
-use self::logs::Logs;
-use crate::{
-    channel::{self, Adding},
-    log::{Change, Hand, Log, Record, Step},
-    store::{Store, StoreError, Totals},
+use self::{
+    decide::{Deciding, Room},
+    follows::Follows,
+    logs::Logs,
 };
+use crate::store::{Store, StoreError, Totals};
 
 /// A connection, known by number only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,38 +67,11 @@ pub struct Relay<S> {
     store: S,
     admission: Admission,
     logs: Logs,
-    follows: BTreeMap<From, ChannelId>,
-    followers: BTreeMap<ChannelId, BTreeSet<From>>,
+    follows: Follows,
     /// The day by which things expire: never earlier than it was.
     today: Day,
     /// The day on the clock, when it jumped ahead too far to be believed.
     doubtful: Option<Day>,
-}
-
-/// What a turn has decided so far.
-#[derive(Default)]
-struct Deciding {
-    changes: Vec<Change>,
-    effects: Vec<Effect>,
-    pushes: BTreeMap<ChannelId, Vec<Slot>>,
-    touched: BTreeSet<ChannelId>,
-    /// Channels that this turn dropped: the store still has them.
-    dropped: BTreeSet<ChannelId>,
-    /// Followed channels whose life ended, or that began another.
-    ended: BTreeSet<ChannelId>,
-    room: Room,
-}
-
-/// What the disk has room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Room {
-    /// Anything, as far as is known.
-    #[default]
-    Enough,
-    /// Only what gives room back.
-    Little,
-    /// Nothing at all.
-    None,
 }
 
 impl<S: Store> Relay<S> {
@@ -112,8 +86,7 @@ impl<S: Store> Relay<S> {
             store,
             admission,
             logs: Logs::default(),
-            follows: BTreeMap::new(),
-            followers: BTreeMap::new(),
+            follows: Follows::default(),
             today,
             doubtful: None,
         })
@@ -137,21 +110,16 @@ impl<S: Store> Relay<S> {
         }
         let mut effects = deciding.effects;
         for channel in &deciding.ended {
-            let followers = self.followers.get(channel).into_iter().flatten();
-            effects.extend(followers.map(|from| Effect::Gap(*from)));
+            effects.extend(self.follows.followers(channel).map(Effect::Gap));
             if self.logs.get(channel).is_none() {
-                for from in self.followers.remove(channel).into_iter().flatten() {
-                    self.follows.remove(&from);
-                }
+                self.follows.end_channel(channel);
             }
         }
         self.logs.shrink();
         for (channel, slots) in deciding.pushes {
-            let Some(followers) = self.followers.get(&channel) else {
-                continue;
-            };
             for page in pages(slots) {
-                effects.extend(followers.iter().map(|from| Effect::Push(*from, page.clone())));
+                let followers = self.follows.followers(&channel);
+                effects.extend(followers.map(|from| Effect::Push(from, page.clone())));
             }
         }
         Ok(effects)
@@ -226,14 +194,8 @@ impl<S: Store> Relay<S> {
                     let answer = self.decide(*from, call, *incarnation, deciding)?;
                     deciding.effects.push(Effect::Answer(*from, answer));
                 }
-                Input::Unfollow(from) => self.unfollow(from),
-                Input::Closed(peer, stream) => {
-                    let theirs = |from: &&From| from.peer == *peer && from.stream == *stream;
-                    let over: Vec<From> = self.follows.keys().filter(theirs).copied().collect();
-                    for from in over {
-                        self.unfollow(&from);
-                    }
-                }
+                Input::Unfollow(from) => self.follows.end(from),
+                Input::Closed(peer, stream) => self.follows.end_stream(*peer, *stream),
             }
         }
         Ok(())
@@ -267,236 +229,6 @@ impl<S: Store> Relay<S> {
         }
         Err(StoreError::Full)
     }
-
-    fn unfollow(&mut self, from: &From) {
-        if let Some(channel) = self.follows.remove(from)
-            && let Some(followers) = self.followers.get_mut(&channel)
-        {
-            followers.remove(from);
-            if followers.is_empty() {
-                self.followers.remove(&channel);
-            }
-        }
-    }
-
-    fn decide(
-        &mut self,
-        from: From,
-        call: &Call,
-        incarnation: Incarnation,
-        deciding: &mut Deciding,
-    ) -> Result<Result<Answer, Refusal>, StoreError> {
-        let channel = call.channel;
-        let known = self.load(&channel, deciding)?;
-        if let Action::Open(open) = &call.action {
-            return Ok(self.open(&channel, &call.bearer, open, incarnation, known, deciding));
-        }
-        let stranger = stranger();
-        let log = if known { self.logs.get(&channel) } else { None };
-        let admitted = channel::admits(log.unwrap_or(&stranger), call.action.right(), &call.bearer);
-        let Some(log) = log.filter(|_| admitted) else {
-            return Ok(Err(Refusal::Closed));
-        };
-        Ok(match &call.action {
-            Action::Open(_) => Err(Refusal::Closed),
-            Action::Append(verb) => {
-                let adding = channel::add(&channel, log, Hand::Writer, verb.within, &verb.items, self.today);
-                self.place(&channel, adding, deciding)
-            }
-            Action::Seal(verb) if log.record.class == Class::Case => {
-                let adding = channel::add(&channel, log, Hand::Keeper, verb.within, &verb.items, self.today);
-                self.place(&channel, adding, deciding)
-            }
-            Action::Read(verb) => Ok(Answer::Slots(self.page(&channel, verb.from, deciding)?)),
-            Action::Follow(verb) => {
-                let following = self.follows.range(at_peer(from.peer)).count();
-                if following >= FOLLOWS_MAX && !self.follows.contains_key(&from) {
-                    return Ok(Err(Refusal::Busy));
-                }
-                let page = self.page(&channel, verb.from, deciding)?;
-                self.unfollow(&from);
-                self.follows.insert(from, channel);
-                self.followers.entry(channel).or_default().insert(from);
-                Ok(Answer::Slots(page))
-            }
-            Action::Trim(_) | Action::Drop(_) if log.record.class == Class::Case => Err(Refusal::NotHere),
-            Action::Seal(_) => Err(Refusal::NotHere),
-            Action::Trim(_) | Action::Drop(_) if deciding.room == Room::None => Err(Refusal::Full),
-            Action::Trim(verb) => {
-                let before = verb.before.min(log.next());
-                self.change(&channel, Step::Trimmed(before), deciding);
-                Ok(Answer::Done)
-            }
-            Action::Drop(_) => {
-                self.change(&channel, Step::Dropped, deciding);
-                Ok(Answer::Done)
-            }
-        })
-    }
-
-    fn open(
-        &mut self,
-        channel: &ChannelId,
-        bearer: &Bearer,
-        open: &martlet_proto::Open,
-        incarnation: Incarnation,
-        known: bool,
-        deciding: &mut Deciding,
-    ) -> Result<Answer, Refusal> {
-        let write = bearer.hash();
-        if ChannelId::commit(open.class, &open.read, &write, &open.keep, &open.bind) != *channel {
-            return Err(Refusal::Closed);
-        }
-        let expires = channel::record_expires(open.class, self.today);
-        if known {
-            let renewed = self
-                .logs
-                .get(channel)
-                .is_some_and(|log| log.record.expires < expires);
-            if renewed && deciding.room == Room::Enough {
-                self.change(channel, Step::Renewed(expires), deciding);
-            }
-        } else {
-            if open.admission.as_ref() != Some(&self.admission) {
-                return Err(Refusal::NotAdmitted);
-            }
-            if deciding.room != Room::Enough {
-                return Err(Refusal::Full);
-            }
-            let record = Record {
-                class: open.class,
-                read: open.read,
-                write,
-                keep: open.keep,
-                incarnation,
-                expires,
-            };
-            self.change(channel, Step::Opened(record), deciding);
-        }
-        self.logs
-            .get(channel)
-            .map(|log| Answer::Tip(channel::tip(log)))
-            .ok_or(Refusal::Closed)
-    }
-
-    fn place(
-        &mut self,
-        channel: &ChannelId,
-        adding: Result<Adding, Refusal>,
-        deciding: &mut Deciding,
-    ) -> Result<Answer, Refusal> {
-        match adding? {
-            Adding::Known(placed) => Ok(Answer::Placed(placed)),
-            Adding::Steps(_) if deciding.room != Room::Enough => Err(Refusal::Full),
-            Adding::Steps(steps) => {
-                let log = self.logs.get(channel).ok_or(Refusal::Closed)?;
-                let (incarnation, first) = (log.record.incarnation, log.next());
-                for step in steps {
-                    if self.followers.contains_key(channel)
-                        && let Some(slot) = slot_of(&step)
-                    {
-                        deciding.pushes.entry(*channel).or_default().push(slot);
-                    }
-                    self.change(channel, step, deciding);
-                }
-                let head = self.logs.get(channel).ok_or(Refusal::Closed)?.head;
-                Ok(Answer::Placed(martlet_proto::Placed {
-                    incarnation,
-                    first,
-                    head,
-                }))
-            }
-        }
-    }
-
-    /// Applies a step in memory and notes that it must become durable.
-    fn change(&mut self, channel: &ChannelId, step: Step, deciding: &mut Deciding) {
-        if matches!(step, Step::Opened(_) | Step::Dropped) && self.followers.contains_key(channel) {
-            deciding.pushes.remove(channel);
-            deciding.ended.insert(*channel);
-        }
-        if let Some(log) = Log::fold(self.logs.remove(channel), channel, &step) {
-            self.logs.insert(*channel, log);
-        }
-        match step {
-            Step::Dropped => deciding.dropped.insert(*channel),
-            _ => deciding.dropped.remove(channel),
-        };
-        deciding.touched.insert(*channel);
-        deciding.changes.push(Change {
-            channel: *channel,
-            step,
-        });
-    }
-
-    /// Has a channel's log in memory; whether it is there and has not expired.
-    fn load(&mut self, channel: &ChannelId, deciding: &Deciding) -> Result<bool, StoreError> {
-        if deciding.dropped.contains(channel) {
-            return Ok(false);
-        }
-        if !self.logs.touch(channel) {
-            match self.store.load(channel)? {
-                Some(mut log) => {
-                    log.expire(self.today);
-                    self.logs.insert(*channel, log)
-                }
-                None => return Ok(false),
-            };
-        }
-        Ok(self
-            .logs
-            .get(channel)
-            .is_some_and(|log| log.record.expires > self.today))
-    }
-
-    fn page(&mut self, channel: &ChannelId, from: Seq, deciding: &Deciding) -> Result<Slots, StoreError> {
-        let Some(log) = self.logs.get(channel) else {
-            return Err(StoreError::Damaged("a log vanished"));
-        };
-        let tip = channel::tip(log);
-        let start = usize::try_from(from.as_u64()).unwrap_or(usize::MAX);
-        let marks: Vec<_> = log
-            .marks
-            .iter()
-            .skip(start)
-            .take(PAGE_SLOTS_MAX)
-            .copied()
-            .collect();
-        let (mut slots, mut bytes, mut seq) = (Vec::with_capacity(marks.len().min(64)), 0usize, from);
-        for mark in marks {
-            let size = usize::try_from(mark.size_bytes).unwrap_or(usize::MAX);
-            let here = channel::is_here(&mark, self.today);
-            if here && !slots.is_empty() && bytes.saturating_add(size) > PAGE_BYTES_MAX {
-                break;
-            }
-            let envelope = match here {
-                true => match fresh(&deciding.changes, channel, seq) {
-                    Some(envelope) => Some(envelope),
-                    None => self.store.envelope(channel, seq)?,
-                },
-                false => None,
-            };
-            slots.push(match envelope {
-                Some(envelope) => {
-                    bytes = bytes.saturating_add(size);
-                    Slot::Here(martlet_proto::Entry {
-                        seq,
-                        kind: mark.kind,
-                        id: mark.id,
-                        envelope,
-                    })
-                }
-                None => Slot::Gone {
-                    seq,
-                    kind: mark.kind,
-                    digest: mark.digest,
-                },
-            });
-            let Some(next) = seq.next() else { break };
-            seq = next;
-        }
-        Ok(Slots { tip, slots })
-    }
 }
 
 /// Slots in groups that each fit in one frame.
@@ -518,57 +250,4 @@ fn pages(slots: Vec<Slot>) -> Vec<Vec<Slot>> {
         pages.push(page);
     }
     pages
-}
-
-/// All follows of a connection.
-fn at_peer(peer: Peer) -> std::ops::RangeInclusive<From> {
-    let at = |stream, request| From {
-        peer,
-        stream: Stream(stream),
-        request: Request(request),
-    };
-    at(0, 0)..=at(u64::MAX, u32::MAX)
-}
-
-/// The envelope of an entry that this turn adds.
-fn fresh(changes: &[Change], at: &ChannelId, wanted: Seq) -> Option<martlet_proto::Envelope> {
-    changes.iter().rev().find_map(|change| match &change.step {
-        Step::Placed { seq, envelope, .. } if change.channel == *at && *seq == wanted => {
-            Some(envelope.clone())
-        }
-        _ => None,
-    })
-}
-
-fn slot_of(step: &Step) -> Option<Slot> {
-    let Step::Placed {
-        seq,
-        kind,
-        id,
-        envelope,
-        ..
-    } = step
-    else {
-        return None;
-    };
-    Some(Slot::Here(martlet_proto::Entry {
-        seq: *seq,
-        kind: *kind,
-        id: *id,
-        envelope: envelope.clone(),
-    }))
-}
-
-/// A log that no token opens: strangers' tokens are held against it, so that absence takes the same work.
-fn stranger() -> Log {
-    let nobody = TokenHash::new([0; 32]);
-    let record = Record {
-        class: Class::Card,
-        read: nobody,
-        write: nobody,
-        keep: nobody,
-        incarnation: Incarnation::new([0; 16]),
-        expires: Day::default(),
-    };
-    Log::new(&ChannelId::new([0; 32]), record)
 }
