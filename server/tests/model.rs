@@ -16,7 +16,10 @@ use martlet_proto::{
     Answer, Call, Class, Day, Drop, Item, Kind, Read, Refusal, Seq, Slot, Trim,
     limits::{CASE_ENTRY_DAYS, CASE_KEPT_DAYS, FILE_DAYS, INBOX_DAYS},
 };
-use martlet_server::{Effect, Input};
+use martlet_server::{
+    Effect, Input, Store,
+    store::segments::{Options, Segments},
+};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -250,28 +253,46 @@ fn settle(
     Ok(())
 }
 
+/// Plays it all in a world of which `restart` says how it goes on after a crash.
+fn play(ops: Vec<Op>, mut world: World, restart: impl Fn(&mut World)) -> Result<(), TestCaseError> {
+    let mut model = Model(vec![None; CLASSES.len()]);
+    let all: Vec<Keys> = (1u8..)
+        .zip(CLASSES)
+        .map(|(seed, class)| Keys::new(class, seed))
+        .collect();
+    let mut waiting = Vec::new();
+    for op in ops {
+        match op {
+            Op::Turn => settle(&mut world, &mut model, &all, &mut waiting)?,
+            Op::Wait(days) => {
+                settle(&mut world, &mut model, &all, &mut waiting)?;
+                world.wait_days(days);
+            }
+            Op::Restart => {
+                settle(&mut world, &mut model, &all, &mut waiting)?;
+                restart(&mut world);
+            }
+            call => waiting.push(call),
+        }
+    }
+    settle(&mut world, &mut model, &all, &mut waiting)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
     #[test]
     fn the_relay_does_what_the_model_does(ops in ops()) {
-        let mut world = World::new();
-        let mut model = Model(vec![None; CLASSES.len()]);
-        let all: Vec<Keys> = (1u8..).zip(CLASSES).map(|(seed, class)| Keys::new(class, seed)).collect();
-        let mut waiting = Vec::new();
-        for op in ops {
-            match op {
-                Op::Turn => settle(&mut world, &mut model, &all, &mut waiting)?,
-                Op::Wait(days) => {
-                    settle(&mut world, &mut model, &all, &mut waiting)?;
-                    world.wait_days(days);
-                }
-                Op::Restart => {
-                    settle(&mut world, &mut model, &all, &mut waiting)?;
-                    world.restart();
-                }
-                call => waiting.push(call),
-            }
-        }
-        settle(&mut world, &mut model, &all, &mut waiting)?;
+        play(ops, World::new(), World::restart)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+    #[test]
+    fn so_it_does_over_segments(ops in ops()) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { floor_bytes: 0, segment_bytes: 16 << 10, ..Options::default() };
+        let open = || -> Box<dyn Store> { Box::new(Segments::open(dir.path(), options).unwrap().0) };
+        play(ops, World::over(Shared::over(open())), |world| world.restart_with(open))?;
     }
 }

@@ -103,11 +103,21 @@ pub(crate) enum Disk {
     Broken,
 }
 
-/// A store in memory that outlives its relay, on a disk that can misbehave.
-#[derive(Clone, Default)]
-pub(crate) struct Shared(pub(crate) Rc<RefCell<(Memory, Disk, u32)>>);
+/// A store that outlives its relay, on a disk that can misbehave.
+#[derive(Clone)]
+pub(crate) struct Shared(pub(crate) Rc<RefCell<(Box<dyn Store>, Disk, u32)>>);
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::over(Box::new(Memory::default()))
+    }
+}
 
 impl Shared {
+    pub(crate) fn over(store: Box<dyn Store>) -> Self {
+        Self(Rc::new(RefCell::new((store, Disk::default(), 0))))
+    }
+
     pub(crate) fn disk(&self, disk: Disk) {
         self.0.borrow_mut().1 = disk;
     }
@@ -166,7 +176,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let store = Shared::default();
+        Self::over(Shared::default())
+    }
+
+    pub(crate) fn over(store: Shared) -> Self {
         Self {
             relay: Relay::new(store.clone(), admission()).unwrap(),
             store,
@@ -177,6 +190,13 @@ impl World {
 
     pub(crate) fn restart(&mut self) {
         self.relay = Relay::new(self.store.clone(), admission()).unwrap();
+    }
+
+    /// Ends the store as a crash would, and begins again with what `open` finds.
+    pub(crate) fn restart_with(&mut self, open: impl FnOnce() -> Box<dyn Store>) {
+        self.store.0.borrow_mut().0 = Box::new(Memory::default());
+        self.store.0.borrow_mut().0 = open();
+        self.restart();
     }
 
     pub(crate) fn input(&mut self, from: From, call: Call) -> Input {
