@@ -105,7 +105,14 @@ pub(crate) enum Disk {
 
 /// A store that outlives its relay, on a disk that can misbehave.
 #[derive(Clone)]
-pub(crate) struct Shared(pub(crate) Rc<RefCell<(Box<dyn Store>, Disk, u32)>>);
+pub(crate) struct Shared(Rc<RefCell<Inner>>);
+
+/// The store, how its disk behaves, and how many commits it took.
+struct Inner {
+    store: Box<dyn Store>,
+    disk: Disk,
+    commits: u32,
+}
 
 impl Default for Shared {
     fn default() -> Self {
@@ -115,24 +122,28 @@ impl Default for Shared {
 
 impl Shared {
     pub(crate) fn over(store: Box<dyn Store>) -> Self {
-        Self(Rc::new(RefCell::new((store, Disk::default(), 0))))
+        Self(Rc::new(RefCell::new(Inner {
+            store,
+            disk: Disk::default(),
+            commits: 0,
+        })))
     }
 
     pub(crate) fn disk(&self, disk: Disk) {
-        self.0.borrow_mut().1 = disk;
+        self.0.borrow_mut().disk = disk;
     }
 
     pub(crate) fn commits(&self) -> u32 {
-        self.0.borrow().2
+        self.0.borrow().commits
     }
 }
 
 impl Store for Shared {
     fn load(&mut self, channel: &ChannelId) -> Result<Option<Log>, StoreError> {
-        self.0.borrow_mut().0.load(channel)
+        self.0.borrow_mut().store.load(channel)
     }
     fn envelope(&mut self, channel: &ChannelId, seq: Seq) -> Result<Option<Envelope>, StoreError> {
-        self.0.borrow_mut().0.envelope(channel, seq)
+        self.0.borrow_mut().store.envelope(channel, seq)
     }
     fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         use martlet_server::log::Step;
@@ -140,29 +151,29 @@ impl Store for Shared {
         let grows = changes
             .iter()
             .any(|change| matches!(change.step, Step::Opened(_) | Step::Placed { .. }));
-        match inner.1 {
+        match inner.disk {
             Disk::Broken => return Err(StoreError::Failed(std::io::Error::other("a broken disk"))),
             Disk::Stuffed => return Err(StoreError::Full),
             Disk::Full if grows => return Err(StoreError::Full),
             Disk::Full | Disk::Well => {}
         }
-        inner.2 += 1;
-        inner.0.commit(changes)
+        inner.commits += 1;
+        inner.store.commit(changes)
     }
     fn sweep(&mut self, today: Day) -> Result<(), StoreError> {
-        self.0.borrow_mut().0.sweep(today)
+        self.0.borrow_mut().store.sweep(today)
     }
     fn day(&mut self) -> Result<Day, StoreError> {
-        self.0.borrow_mut().0.day()
+        self.0.borrow_mut().store.day()
     }
     fn set_day(&mut self, day: Day) -> Result<(), StoreError> {
-        self.0.borrow_mut().0.set_day(day)
+        self.0.borrow_mut().store.set_day(day)
     }
     fn close(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
     fn totals(&self) -> Totals {
-        self.0.borrow().0.totals()
+        self.0.borrow().store.totals()
     }
 }
 
@@ -194,8 +205,8 @@ impl World {
 
     /// Ends the store as a crash would, and begins again with what `open` finds.
     pub(crate) fn restart_with(&mut self, open: impl FnOnce() -> Box<dyn Store>) {
-        self.store.0.borrow_mut().0 = Box::new(Memory::default());
-        self.store.0.borrow_mut().0 = open();
+        self.store.0.borrow_mut().store = Box::new(Memory::default());
+        self.store.0.borrow_mut().store = open();
         self.restart();
     }
 
