@@ -195,11 +195,11 @@ fn say_error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
 }
 
+/// What `init` makes.
+const PARTS: [&str; 4] = ["martletd.toml", "relay.key", "opening.token", "store"];
+
 fn init(dir: &Path, listen: Vec<SocketAddr>, public: Vec<String>) -> Result<Said, Failure> {
-    let exists = ["martletd.toml", "relay.key", "opening.token", "store"]
-        .iter()
-        .any(|name| dir.join(name).exists());
-    if exists {
+    if PARTS.iter().any(|name| dir.join(name).exists()) {
         let advice = "Choose another folder, or use the relay that is there.";
         return Err(Failure::new(
             "exists",
@@ -217,6 +217,20 @@ fn init(dir: &Path, listen: Vec<SocketAddr>, public: Vec<String>) -> Result<Said
         .mode(0o700)
         .create(dir)
         .map_err(file_failed)?;
+    match make(dir, &config) {
+        Ok(identity) => Ok(linked(&relay_link(&identity, told, &config.listen))),
+        Err(failure) => {
+            // None of it was there before, and half a relay would stand in the way of the next attempt.
+            for name in PARTS {
+                let _ = std::fs::remove_file(dir.join(name));
+                let _ = std::fs::remove_dir_all(dir.join(name));
+            }
+            Err(failure)
+        }
+    }
+}
+
+fn make(dir: &Path, config: &Config) -> Result<Identity, Failure> {
     let identity = Identity::generate()?;
     identity.save(dir)?;
     let (mut store, _) = Segments::open(
@@ -237,7 +251,7 @@ fn init(dir: &Path, listen: Vec<SocketAddr>, public: Vec<String>) -> Result<Said
     file.write_all(config.to_text().as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(file_failed)?;
-    Ok(linked(&relay_link(&identity, told, &config.listen)))
+    Ok(identity)
 }
 
 fn relay_link(identity: &Identity, public: Vec<Address>, listen: &[SocketAddr]) -> RelayLink {

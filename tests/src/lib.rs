@@ -4,8 +4,11 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "this crate is tests"
 )]
+
+pub mod processes;
 
 use std::{net::UdpSocket, path::Path};
 

@@ -13,194 +13,20 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    path::PathBuf,
+    process::{Command, Stdio},
 };
 
 use martlet_proto::{invite::Invite, link::Pin};
-use martlet_tests::write_file;
+use martlet_tests::{
+    processes::{Daemon, World, binary, martletd},
+    write_file,
+};
 use serde_json::Value;
-
-/// The folder of the binaries: they are built beside the tests.
-fn binary(name: &str) -> PathBuf {
-    let mut dir = std::env::current_exe().unwrap();
-    dir.pop();
-    dir.pop();
-    let path = dir.join(name);
-    if !path.exists() {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        assert!(
-            Command::new(cargo)
-                .args(["build", "--workspace", "--bins"])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-    path
-}
-
-struct Daemon {
-    dir: PathBuf,
-    child: Child,
-    ready: Value,
-}
-
-impl Daemon {
-    fn start(dir: &Path) -> Self {
-        let mut child = Command::new(binary("martletd"))
-            .args(["serve", "--json", "--dir"])
-            .arg(dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        Self {
-            dir: dir.to_path_buf(),
-            child,
-            ready: serde_json::from_str(&line).unwrap(),
-        }
-    }
-
-    /// Fixes the port, so that links stay true over restarts.
-    fn settle(&self) {
-        let config = self.dir.join("martletd.toml");
-        let text = std::fs::read_to_string(&config).unwrap();
-        let listen = self.ready["listen"][0].as_str().unwrap();
-        std::fs::write(config, text.replace("127.0.0.1:0", listen)).unwrap();
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn terminate(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-fn martletd(args: &[&str]) -> Output {
-    Command::new(binary("martletd")).args(args).output().unwrap()
-}
-
-struct World {
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> (Self, Daemon) {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("passphrase"), "correct horse\n").unwrap();
-        std::fs::write(dir.path().join("wrong"), "incorrect horse\n").unwrap();
-        let relay = dir.path().join("relay");
-        let made = martletd(&[
-            "init",
-            "--dir",
-            relay.to_str().unwrap(),
-            "--listen",
-            "127.0.0.1:0",
-            "--json",
-        ]);
-        assert!(made.status.success());
-        let daemon = Daemon::start(&relay);
-        daemon.settle();
-        (Self { dir }, daemon)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, who: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(binary("martlet"));
-        command
-            .arg("--home")
-            .arg(self.path(who))
-            .args(args)
-            .stdin(Stdio::null());
-        if !args.contains(&"--passphrase-file") {
-            command.arg("--passphrase-file").arg(self.path("passphrase"));
-        }
-        command
-    }
-
-    /// Runs a command with `--json`: its exit code, and the one object that it may print.
-    fn run(&self, who: &str, args: &[&str]) -> (i32, Value) {
-        let done = self.command(who, args).arg("--json").output().unwrap();
-        let (out, err) = (
-            String::from_utf8(done.stdout).unwrap(),
-            String::from_utf8(done.stderr).unwrap(),
-        );
-        assert!(!err.contains("panicked"), "{err}");
-        let value = serde_json::from_str(&out)
-            .unwrap_or_else(|_| panic!("{args:?}: one JSON object, not {out:?} {err}"));
-        (done.status.code().unwrap(), value)
-    }
-
-    fn ok(&self, who: &str, args: &[&str]) -> Value {
-        let (code, value) = self.run(who, args);
-        assert_eq!(code, 0, "{args:?}: {value}");
-        value
-    }
-
-    fn fails(&self, who: &str, args: &[&str], code: i32, name: &str) {
-        let (found, value) = self.run(who, args);
-        assert_eq!(
-            (found, value["error"]["code"].as_str()),
-            (code, Some(name)),
-            "{args:?}: {value}"
-        );
-        assert!(!value["error"]["message"].as_str().unwrap().is_empty());
-        assert!(!value["error"]["advice"].as_str().unwrap().is_empty());
-    }
-
-    /// Counsel and client with a case between them; the names of the case on both sides.
-    fn case(&self, daemon: &Daemon) -> (String, String, String) {
-        let link = daemon.ready["link"].as_str().unwrap();
-        self.ok(
-            "ines",
-            &["init", "--name", "Ines", "--relay", link, "--kdf-floor"],
-        );
-        self.ok("amal", &["init", "--name", "Amal", "--kdf-floor"]);
-        let invite = self.ok("ines", &["invite"])["invite"]
-            .as_str()
-            .unwrap()
-            .to_string();
-        let opened = self.ok("amal", &["open", &invite, "--text", "first"]);
-        assert_eq!(opened["with"]["name"], "Ines");
-        assert!(opened["with"]["fingerprint"].is_string());
-        let theirs = self.ok("ines", &["cases"])["cases"][0]["case"]
-            .as_str()
-            .unwrap()
-            .to_string();
-        (opened["case"].as_str().unwrap().to_string(), theirs, invite)
-    }
-
-    fn texts(&self, who: &str, case: &str) -> Vec<String> {
-        let read = self.ok(who, &["read", case, "--all"]);
-        let letters = read["letters"].as_array().unwrap().clone();
-        letters
-            .iter()
-            .filter_map(|letter| Some(letter["text"].as_str()?.to_string()))
-            .collect()
-    }
-}
 
 #[test]
 fn the_main_job_through_the_binaries() {
-    let (world, daemon) = World::new();
+    let (world, daemon) = World::start();
     let (ours, theirs, invite) = world.case(&daemon);
     let unread = world.ok("ines", &["read", &theirs]);
     let letter = &unread["letters"][0];
@@ -308,7 +134,7 @@ fn the_main_job_through_the_binaries() {
 
 #[test]
 fn every_refusal_has_its_code() {
-    let (world, daemon) = World::new();
+    let (world, daemon) = World::start();
     let (ours, _, invite) = world.case(&daemon);
     let wrong = world.path("wrong");
     let wrong = wrong.to_str().unwrap();
@@ -347,7 +173,7 @@ fn every_refusal_has_its_code() {
 
 #[test]
 fn an_invite_typed_by_a_person_still_works() {
-    let (world, daemon) = World::new();
+    let (world, daemon) = World::start();
     let (_, _, invite) = world.case(&daemon);
     let typed: String = invite.to_lowercase().chars().flat_map(|c| [c, ' ']).collect();
     world.ok("zahra", &["init", "--name", "Zahra", "--kdf-floor"]);
@@ -368,7 +194,7 @@ fn an_invite_typed_by_a_person_still_works() {
 
 #[test]
 fn what_waits_goes_out_once_when_the_relay_is_back() {
-    let (world, daemon) = World::new();
+    let (world, daemon) = World::start();
     let (ours, theirs, _) = world.case(&daemon);
     let relay = daemon.dir.clone();
     world.ok("ines", &["sync"]);
@@ -391,7 +217,7 @@ fn killed_at_any_moment_nothing_is_lost_or_doubled() {
         .ok()
         .and_then(|rounds| rounds.parse().ok())
         .unwrap_or(6u64);
-    let (world, mut daemon) = World::new();
+    let (world, mut daemon) = World::start();
     let (ours, theirs, _) = world.case(&daemon);
     let relay = daemon.dir.clone();
     let paper = world.path("video.mp4");
@@ -451,7 +277,7 @@ fn killed_at_any_moment_nothing_is_lost_or_doubled() {
 
 #[test]
 fn commands_go_through_a_running_follow() {
-    let (world, daemon) = World::new();
+    let (world, daemon) = World::start();
     let (ours, theirs, _) = world.case(&daemon);
     let mut follow = world
         .command("ines", &["follow", "--json"])
@@ -494,7 +320,7 @@ fn commands_go_through_a_running_follow() {
 
 #[test]
 fn the_relays_own_commands() {
-    let (world, daemon) = World::new();
+    let (world, daemon) = World::start();
     let dir = daemon.dir.to_str().unwrap().to_string();
     let json = |args: &[&str]| {
         let done = martletd(args);
@@ -528,7 +354,7 @@ fn the_relays_own_commands() {
 
 #[test]
 fn a_damaged_vault_is_said_to_be_and_nothing_panics() {
-    let (world, daemon) = World::new();
+    let (world, daemon) = World::start();
     let (_, _, _) = world.case(&daemon);
     daemon.terminate();
     for (file, cut) in [("slot", 50), ("records/db", 5000), ("records/conf", 1)] {
@@ -545,7 +371,7 @@ fn a_damaged_vault_is_said_to_be_and_nothing_panics() {
 
 #[test]
 fn completions_and_manual_are_printed() {
-    let (world, daemon) = World::new();
+    let (world, daemon) = World::start();
     for shell in ["bash", "zsh", "fish"] {
         let done = world.command("x", &["completions", shell]).output().unwrap();
         assert!(done.status.success() && !done.stdout.is_empty());

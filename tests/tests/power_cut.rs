@@ -36,7 +36,7 @@ fn nothing_acknowledged_is_lost_when_the_power_fails() {
         println!("NOT RUN: power cuts need root, loop devices, mkfs.ext4 and python3");
         return;
     }
-    let rounds = std::env::var("MARTLET_POWER_CUT_ROUNDS").unwrap_or_else(|_| "4".into());
+    let rounds = std::env::var("MARTLET_POWER_CUT_ROUNDS").unwrap_or_else(|_| "20".into());
     let done = power_cut(&[&rounds]);
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(

@@ -14,6 +14,7 @@
 mod file;
 mod index;
 mod replay;
+mod write;
 
 use std::{
     collections::BTreeMap,
@@ -22,15 +23,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use martlet_proto::{ChannelId, Class, Day, Digest, Envelope, Seq};
+use martlet_proto::{ChannelId, Day, Digest, Envelope, Seq};
 
 pub use self::replay::Report;
 use self::{
-    file::{Family, Segment, frame},
+    file::{Family, Segment},
     index::{Index, Indexed, Position},
 };
 use super::{Store, StoreError, Totals};
-use crate::log::{Change, Hand, Log, Mark, Presence, Step};
+use crate::log::{Change, Log, Mark, Presence, Step};
 
 /// How a store is kept.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,9 @@ impl Default for Options {
 
 /// Bytes set aside so that trims and drops can be written on a full disk.
 const RESERVE_BYTES: usize = 1 << 20;
+
+/// Free bytes without which the index is not written: sled does not survive a write that finds no room.
+const INDEX_ROOM_BYTES: u64 = 8 << 20;
 
 /// The store on disk.
 pub struct Segments {
@@ -127,6 +131,7 @@ impl Segments {
             _lock: lock,
         };
         store.set_reserve();
+        store.checkpoint()?;
         Ok((store, report))
     }
 
@@ -138,139 +143,17 @@ impl Segments {
         }
     }
 
+    /// Writes the index down, if there is room; what it lacks is read from the segments at the next opening.
     fn checkpoint(&mut self) -> Result<(), StoreError> {
+        if self.free_bytes() < INDEX_ROOM_BYTES {
+            return Ok(());
+        }
         let ends = self
             .open
             .iter()
             .map(|(family, segment)| (*family, (segment.number, segment.length)))
             .collect();
         self.index.checkpoint(ends)
-    }
-
-    fn family(
-        &mut self,
-        change: &Change,
-        opened: &BTreeMap<ChannelId, Class>,
-    ) -> Result<Option<Family>, StoreError> {
-        let class = match &change.step {
-            Step::Opened(record) | Step::Remembered(record, _) => Some(record.class),
-            Step::Renewed(_) | Step::Placed { .. } | Step::Trimmed(_) | Step::Dropped => {
-                match opened.get(&change.channel) {
-                    Some(class) => Some(*class),
-                    None => self
-                        .index
-                        .get(&change.channel)?
-                        .map(|indexed| indexed.record.class),
-                }
-            }
-        };
-        Ok(class.map(|class| match (class, &change.step) {
-            (Class::Case, Step::Placed { by: Hand::Writer, .. }) => Family::Case,
-            (Class::Case, _) => Family::Keep,
-            (Class::Inbox | Class::Card, _) => Family::Inbox,
-            (Class::File, _) => Family::File,
-        }))
-    }
-
-    /// Writes changes, each to its family, and waits until the disk has them.
-    fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let mut frames: BTreeMap<Family, Vec<u8>> = BTreeMap::new();
-        let mut placed = Vec::with_capacity(changes.len());
-        let mut opened = BTreeMap::new();
-        for change in changes {
-            if let Step::Opened(record) = &change.step {
-                opened.insert(change.channel, record.class);
-            }
-            let Some(family) = self.family(change, &opened)? else {
-                continue;
-            };
-            let payload = frames.entry(family).or_insert_with(frame::begin);
-            frame::push(payload, change)?;
-            placed.push((change, family, payload.len()));
-        }
-        let starts = self.write_frames(&mut frames)?;
-        for (change, family, end) in placed {
-            let (number, start) = starts
-                .get(&family)
-                .copied()
-                .ok_or(StoreError::Damaged("a frame vanished"))?;
-            let end = start.saturating_add(u64::try_from(end).unwrap_or(u64::MAX));
-            self.index.apply(change, Position { family, number, end })?;
-        }
-        Ok(())
-    }
-
-    /// Where each family's frame begins. After a write that found no room, all files are as they were.
-    fn write_frames(
-        &mut self,
-        frames: &mut BTreeMap<Family, Vec<u8>>,
-    ) -> Result<BTreeMap<Family, (u32, u64)>, StoreError> {
-        let mut starts = BTreeMap::new();
-        for (family, bytes) in frames.iter_mut() {
-            frame::finish(bytes)?;
-            let segment = self.segment(*family)?;
-            starts.insert(*family, (segment.number, segment.length));
-            if let Err(error) = segment.file.write_all_at(bytes, segment.length) {
-                return Err(self.undo(&starts, error));
-            }
-        }
-        // In the order of `Family`: `keep` comes last.
-        for (family, bytes) in frames.iter() {
-            let Some(segment) = self.open.get_mut(family) else {
-                continue;
-            };
-            if self.options.sync == Sync::On
-                && let Err(error) = segment.file.sync_data()
-            {
-                self.state = State::Poisoned;
-                return Err(failed(error));
-            }
-            segment.length = segment
-                .length
-                .saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        }
-        Ok(starts)
-    }
-
-    fn undo(&mut self, starts: &BTreeMap<Family, (u32, u64)>, error: std::io::Error) -> StoreError {
-        for (family, (_, start)) in starts {
-            let cut = self
-                .open
-                .get(family)
-                .map_or(Ok(()), |segment| segment.file.set_len(*start));
-            if cut.is_err() {
-                self.state = State::Poisoned;
-                return failed(error);
-            }
-        }
-        if error.kind() == std::io::ErrorKind::StorageFull {
-            StoreError::Full
-        } else {
-            self.state = State::Poisoned;
-            failed(error)
-        }
-    }
-
-    /// The open segment of a family; begins the next where it is large enough.
-    fn segment(&mut self, family: Family) -> Result<&mut Segment, StoreError> {
-        let number = match self.open.get(&family) {
-            Some(segment) if segment.length < self.options.segment_bytes => None,
-            Some(segment) => Some(segment.number.saturating_add(1)),
-            None => Some(1),
-        };
-        if let Some(number) = number {
-            let segment = match Segment::create(&self.dir.join("segments"), family, number) {
-                Ok(segment) => segment,
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                    return Err(StoreError::Full);
-                }
-                Err(error) => return Err(failed(error)),
-            };
-            self.open.insert(family, segment);
-        }
-        self.open
-            .get_mut(&family)
-            .ok_or(StoreError::Damaged("a segment vanished"))
     }
 
     fn free_bytes(&self) -> u64 {
@@ -372,15 +255,14 @@ impl Store for Segments {
         if grows && self.options.floor_bytes > 0 && self.free_bytes() < self.options.floor_bytes {
             return Err(StoreError::Full);
         }
-        match self.write(changes) {
-            Err(StoreError::Full) if !grows => {
-                let _ = std::fs::remove_file(self.dir.join("reserve"));
-                self.write(changes)?;
-            }
-            other => other?,
+        match grows {
+            true => self.write(changes)?,
+            false => self.write_from_reserve(changes)?,
         }
-        if self.index.wants_checkpoint() && self.free_bytes() >= self.options.floor_bytes {
-            self.set_reserve();
+        if self.index.wants_checkpoint() {
+            if self.free_bytes() >= self.options.floor_bytes.max(INDEX_ROOM_BYTES) {
+                self.set_reserve();
+            }
             self.checkpoint()?;
         }
         Ok(())
@@ -417,7 +299,7 @@ impl Store for Segments {
                 };
                 let changes = self.remembered(channel, &indexed, &doomed);
                 if !changes.is_empty() {
-                    self.write(&changes)?;
+                    self.write_from_reserve(&changes)?;
                 }
             }
         }
@@ -426,6 +308,7 @@ impl Store for Segments {
             self.readers.remove(&(family, number));
             std::fs::remove_file(self.dir.join("segments").join(family.file_name(number))).map_err(failed)?;
         }
+        self.set_reserve();
         Ok(())
     }
 
@@ -434,20 +317,19 @@ impl Store for Segments {
     }
 
     fn set_day(&mut self, day: Day) -> Result<(), StoreError> {
-        let (draft, path) = (self.dir.join("day.new"), self.dir.join("day"));
-        let write = || {
-            let file = create(&draft)?;
-            file.set_len(0)?;
-            file.write_all_at(format!("{}\n", day.0).as_bytes(), 0)?;
-            file.sync_all()?;
-            std::fs::rename(&draft, &path)?;
-            File::open(&self.dir)?.sync_all()
-        };
-        match write() {
-            Ok(()) => self.day = day,
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Err(StoreError::Full),
-            Err(error) => return Err(failed(error)),
+        match write_day(&self.dir, day) {
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                // Without another day nothing expires, and nothing gives room back.
+                let _ = std::fs::remove_file(self.dir.join("reserve"));
+                write_day(&self.dir, day)
+            }
+            other => other,
         }
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => StoreError::Full,
+            _ => failed(error),
+        })?;
+        self.day = day;
         Ok(())
     }
 
@@ -469,6 +351,16 @@ fn create(path: &Path) -> std::io::Result<File> {
         .write(true)
         .mode(0o600)
         .open(path)
+}
+
+fn write_day(dir: &Path, day: Day) -> std::io::Result<()> {
+    let draft = dir.join("day.new");
+    let file = create(&draft)?;
+    file.set_len(0)?;
+    file.write_all_at(format!("{}\n", day.0).as_bytes(), 0)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, dir.join("day"))?;
+    File::open(dir)?.sync_all()
 }
 
 fn read_day(dir: &Path) -> Result<Day, StoreError> {

@@ -81,10 +81,6 @@ pub(super) fn open(dir: &Path) -> Result<Opened, StoreError> {
         }
     }
     settle(&mut index, waiting)?;
-    let ends = open
-        .iter()
-        .map(|(family, segment): (&Family, &Segment)| (*family, (segment.number, segment.length)));
-    index.checkpoint(ends.collect())?;
     Ok((index, open, report))
 }
 
