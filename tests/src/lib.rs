@@ -8,6 +8,7 @@
     reason = "this crate is tests"
 )]
 
+pub mod parsers;
 pub mod processes;
 
 use std::{net::UdpSocket, path::Path};
