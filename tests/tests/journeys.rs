@@ -214,3 +214,42 @@ async fn following_brings_letters_as_they_come() {
     }
     assert_eq!(texts, ["first", "more 1", "more 2"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_sealing_left_is_cleared_and_what_waits_is_kept() {
+    let mut relay = Relay::start();
+    let ines = Person::new("Ines", Some(&relay)).await;
+    let amal = Person::new("Amal", None).await;
+    let new = NewCase {
+        text: None,
+        label: None,
+    };
+    amal.client.open_case(&ines.invite().await, new).await.unwrap();
+    let paper = amal.dir.path().join("paper.pdf");
+    write_file(&paper, 300_000);
+    relay.stop().await;
+    let sent = amal
+        .client
+        .send_file(&amal.case(), &paper, &mut |_| {})
+        .await
+        .unwrap();
+    assert!(sent.queued);
+    std::fs::remove_file(&paper).unwrap();
+    let spool = amal.dir.path().join("home/spool");
+    std::fs::write(spool.join("aaaaaaaaaaaaaaaaaaaaaaaaaa"), [7; 99]).unwrap();
+
+    let amal = amal.reopen().await;
+    let left: Vec<_> = std::fs::read_dir(&spool)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(left, [sent.id.to_text()]);
+
+    relay.restart();
+    amal.client.sync().await.unwrap();
+    ines.client.sync().await.unwrap();
+    let letters = ines.client.letters(&ines.case(), Which::All).unwrap();
+    let file = letters.iter().find_map(|letter| letter.file.as_ref()).unwrap();
+    assert_eq!(file.sha256, sent.sha256.unwrap());
+    assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0);
+}

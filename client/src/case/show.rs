@@ -116,20 +116,25 @@ impl Case {
     ///
     /// [`Missing::Document`] or [`Usage::Ambiguous`].
     pub fn document(&self, reference: &str) -> Result<(LetterId, Manifest), Error> {
-        let reference = reference.trim().to_lowercase();
-        let documents = self
+        let documents: Vec<(LetterId, Manifest)> = self
             .letters
             .values()
             .filter_map(|letter| match letter.letter.parse_body() {
                 Ok(Body::Document(manifest)) => Some((letter.letter.id, manifest)),
                 Ok(_) | Err(_) => None,
-            });
-        let mut found =
-            documents.filter(|(id, _)| !reference.is_empty() && id.to_text().starts_with(&reference));
-        match (found.next(), found.next()) {
-            (Some(document), None) => Ok(document),
-            (Some(_), Some(_)) => Err(Error::Usage(Usage::Ambiguous)),
-            (None, _) => Err(Error::NotFound(Missing::Document)),
+            })
+            .collect();
+        let (id, name) = (reference.trim().to_lowercase(), safe_name(reference));
+        let by_id = |(letter, _): &&(LetterId, Manifest)| !id.is_empty() && letter.to_text().starts_with(&id);
+        let by_name = |(_, manifest): &&(LetterId, Manifest)| safe_name(&manifest.name) == name;
+        let mut found: Vec<_> = documents.iter().filter(by_id).collect();
+        if found.is_empty() {
+            found = documents.iter().filter(by_name).collect();
+        }
+        match found.as_slice() {
+            [document] => Ok((*document).clone()),
+            [] => Err(Error::NotFound(Missing::Document)),
+            [..] => Err(Error::Usage(Usage::Ambiguous)),
         }
     }
 

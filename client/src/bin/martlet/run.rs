@@ -88,6 +88,10 @@ pub(crate) async fn start(args: Args, out: &mut dyn Out) -> Exit {
             Ok(0)
         }
         _ => {
+            if let Command::Open { invite, .. } = &args.command {
+                // Said before a passphrase is asked for.
+                invite.concat().parse::<Invite>().map_err(Error::from)?;
+            }
             let secret = passphrase::take(&args, Purpose::Open)?;
             let mut command = args.command;
             if command.reads_stdin() {

@@ -58,7 +58,7 @@ impl Failure {
         let advice = "Nothing was done. See `martlet help` for how to write the command.".into();
         Self {
             code: "usage",
-            message: message.trim_end().into(),
+            message: message.trim_start_matches("error: ").trim_end().into(),
             advice,
             exit: 2,
         }
