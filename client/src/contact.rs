@@ -6,6 +6,7 @@ use martlet_proto::{
     case::{ENCAPSULATED_BYTES, PACKET_INFO, Packet, SUITE},
     derive::CardKeys,
     envelope::NONCE,
+    limits::NAME_BYTES_MAX,
     link::Pin,
     pad,
 };
@@ -126,6 +127,6 @@ pub fn open_packet(invite: &InviteRecord, envelope: &Envelope) -> Option<Packet>
     let info = packet_info(&invite.home.relay.pin, &invite.inbox.channel());
     let plain = sealed::open(&invite.inbox_key, &info, envelope.as_bytes()).ok()?;
     let content = Zeroizing::new(pad::unpad(plain.to_vec())?);
-    let (packet, rest) = postcard::take_from_bytes(&content).ok()?;
-    rest.is_empty().then_some(packet)
+    let (packet, rest) = postcard::take_from_bytes::<Packet>(&content).ok()?;
+    (rest.is_empty() && packet.name.len() <= NAME_BYTES_MAX).then_some(packet)
 }

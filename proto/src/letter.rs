@@ -114,19 +114,18 @@ impl Letter {
     /// [`Malformed`] for a body beyond its limits, or [`Body::Unknown`].
     pub fn new(id: LetterId, sent: Time, seen: Option<(Seq, Head)>, body: &Body) -> Result<Self, Malformed> {
         let bytes = |made: postcard::Result<Vec<u8>>| made.map_err(|_| Malformed);
+        if !body.is_within_limits() {
+            return Err(Malformed);
+        }
         let (kind, body) = match body {
-            Body::Text(text) if text.len() <= limits::TEXT_BYTES_MAX => {
-                (1, bytes(postcard::to_allocvec(text))?)
-            }
+            Body::Text(text) => (1, bytes(postcard::to_allocvec(text))?),
             Body::Document(manifest) => (2, bytes(postcard::to_allocvec(manifest))?),
-            Body::Receipt(ids) if ids.len() <= limits::RECEIPT_IDS_MAX => {
-                (3, bytes(postcard::to_allocvec(ids))?)
-            }
+            Body::Receipt(ids) => (3, bytes(postcard::to_allocvec(ids))?),
             Body::Notice(text) => (4, bytes(postcard::to_allocvec(text))?),
             Body::Leave => (5, Vec::new()),
             Body::Refresh(package) => (6, bytes(postcard::to_allocvec(package))?),
             Body::Beat => (7, Vec::new()),
-            Body::Text(_) | Body::Receipt(_) | Body::Unknown(_) => return Err(Malformed),
+            Body::Unknown(_) => return Err(Malformed),
         };
         Ok(Self {
             id,
@@ -149,22 +148,32 @@ impl Letter {
                 Ok(_) | Err(_) => Err(Malformed),
             }
         }
-        Ok(match self.kind {
+        let body = match self.kind {
             1 => Body::Text(parse(&self.body)?),
-            2 => {
-                let manifest: Manifest = parse(&self.body)?;
-                if manifest.size_bytes > limits::DOCUMENT_BYTES_MAX {
-                    return Err(Malformed);
-                }
-                Body::Document(manifest)
-            }
+            2 => Body::Document(parse(&self.body)?),
             3 => Body::Receipt(parse(&self.body)?),
             4 => Body::Notice(parse(&self.body)?),
             5 => Body::Leave,
             6 => Body::Refresh(parse(&self.body)?),
             7 => Body::Beat,
             other => Body::Unknown(other),
-        })
+        };
+        body.is_within_limits().then_some(body).ok_or(Malformed)
+    }
+}
+
+impl Body {
+    /// Whether what it says may be said: the same for what is written and what is read.
+    fn is_within_limits(&self) -> bool {
+        match self {
+            Self::Text(text) | Self::Notice(text) => text.len() <= limits::TEXT_BYTES_MAX,
+            Self::Document(manifest) => {
+                manifest.size_bytes <= limits::DOCUMENT_BYTES_MAX
+                    && manifest.name.len() <= limits::NAME_BYTES_MAX
+            }
+            Self::Receipt(ids) => ids.len() <= limits::RECEIPT_IDS_MAX,
+            Self::Leave | Self::Refresh(_) | Self::Beat | Self::Unknown(_) => true,
+        }
     }
 }
 
@@ -202,6 +211,17 @@ mod tests {
         letter.kind = 99;
         assert_eq!(letter.parse_body(), Ok(Body::Unknown(99)));
         letter.kind = 2;
+        assert_eq!(letter.parse_body(), Err(Malformed));
+    }
+
+    #[test]
+    fn what_is_too_long_is_neither_written_nor_read() {
+        let (id, sent) = (LetterId::new([9; 16]), Time::from_secs(5));
+        let long = "x".repeat(limits::TEXT_BYTES_MAX + 1);
+        assert!(Letter::new(id, sent, None, &Body::Notice(long.clone())).is_err());
+        let mut letter = Letter::new(id, sent, None, &Body::Leave).unwrap();
+        letter.kind = 1;
+        letter.body = postcard::to_allocvec(&long).unwrap();
         assert_eq!(letter.parse_body(), Err(Malformed));
     }
 

@@ -56,6 +56,8 @@ pub const NAME_BYTES_MAX: usize = 200;
 pub const CARD_DAYS_MAX: u32 = 30;
 /// The most key packages in a card: one for each of counsel's devices.
 pub const CARD_PACKAGES_MAX: usize = 4;
+/// The most devices of counsel in a case: each gets its share of the keep token.
+pub const COUNSEL_DEVICES_MAX: usize = 8;
 /// The most letter ids in one receipt.
 pub const RECEIPT_IDS_MAX: usize = 256;
 /// Addresses in a relay link at most.

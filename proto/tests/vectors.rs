@@ -1112,7 +1112,23 @@ fn letters(to: &mut Files) {
         sha256: run(99),
         name: String::new(),
     };
+    let named = Manifest {
+        size_bytes: 1,
+        name: "x".repeat(201),
+        ..large.clone()
+    };
+    let receipts = vec![LetterId::new(run(1)); 257];
     for (name, what, letter) in [
+        (
+            "document-name",
+            "a file name of more than 200 bytes",
+            raw(2, &postcard::to_allocvec(&named).unwrap()),
+        ),
+        (
+            "receipt-long",
+            "a receipt for more than 256 letters",
+            raw(3, &postcard::to_allocvec(&receipts).unwrap()),
+        ),
         ("utf8", "a text that is not UTF-8", raw(1, &[1, 0xff])),
         ("trailing", "a byte after the text", raw(1, &[1, b'a', 0])),
         ("manifest-cut", "a manifest that ends early", raw(2, &[32, 1, 2])),

@@ -5,6 +5,7 @@ use martlet_proto::{
     call::{Slots, Tip},
     case::{KeepShare, Role},
     letter::{Body, Letter, LetterId},
+    limits::COUNSEL_DEVICES_MAX,
 };
 
 use super::{Case, Epoch, HEADS_KEPT, Turn, internal, keep_info, member, parse_context};
@@ -433,6 +434,9 @@ fn open_keep(
     hash: &martlet_proto::TokenHash,
 ) -> Option<Token<martlet_proto::Keeper>> {
     let shares: Vec<KeepShare> = postcard::from_bytes(aad).ok()?;
+    if shares.len() > COUNSEL_DEVICES_MAX {
+        return None;
+    }
     let share = shares.iter().find(|share| share.device == *me.leaf_public())?;
     let keep = sealed::open(me.keep_seed(), &keep_info(group, hash), &share.sealed).ok()?;
     let keep = Token::new(Secret::from_slice(&keep)?);
