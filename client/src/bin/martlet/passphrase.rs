@@ -1,19 +1,20 @@
 //! Where a passphrase comes from: a file, a descriptor or the terminal. Never an argument or the environment.
 
+mod fresh;
+
 use std::{
     fs::File,
-    io::{IsTerminal as _, Read as _},
+    io::{self, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use martlet::Error;
 use zeroize::Zeroizing;
 
-use crate::{args::Args, speak::Failure};
+use crate::{args::Args, speak::Failure, words::say};
 
 const BYTES_MAX: u64 = 4096;
-const NONE: &str =
-    "a passphrase is needed: use --passphrase-file FILE or --passphrase-fd N, or run it in a terminal";
+const TRIES: u32 = 3;
 
 /// Whether a new one is being chosen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,13 @@ pub(crate) fn take(args: &Args, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, 
     let taken = match (&args.passphrase_file, args.passphrase_fd) {
         (Some(file), _) => read(file)?,
         (None, Some(fd)) => read(&PathBuf::from(format!("/dev/fd/{fd}")))?,
-        (None, None) if !std::io::stdin().is_terminal() => return Err(Failure::usage(NONE.into())),
-        (None, None) => ask(purpose)?,
+        (None, None) if !std::io::stdin().is_terminal() => {
+            return Err(Failure::usage(say("err-passphrase-needed", None)));
+        }
+        (None, None) => ask(purpose, &mut Terminal)?,
     };
     if purpose == Purpose::Create && taken.is_empty() {
-        return Err(Failure::usage("the passphrase is empty".into()));
+        return Err(Failure::usage(say("err-passphrase-empty", None)));
     }
     Ok(taken)
 }
@@ -55,20 +58,80 @@ fn chomp(bytes: &mut Vec<u8>) {
     }
 }
 
-fn ask(purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let prompt = |text: &str| {
-        rpassword::prompt_password(text)
-            .map(|typed| Zeroizing::new(typed.into_bytes()))
-            .map_err(Error::File)
-    };
-    let first = prompt("Passphrase: ")?;
-    if purpose == Purpose::Create && prompt("The same again: ")? != first {
-        return Err(Failure::usage("the two passphrases differ".into()));
+/// Somebody who can be asked.
+trait Person {
+    /// Asks for what must not be seen.
+    fn secret(&mut self, prompt: &str) -> io::Result<Zeroizing<String>>;
+    /// Asks for what may be seen.
+    fn choice(&mut self, prompt: &str) -> io::Result<String>;
+    /// Shows something once.
+    fn show(&mut self, text: &str) -> io::Result<()>;
+    /// Random bytes, out of this person's sight.
+    fn entropy(&mut self) -> Result<Zeroizing<[u8; fresh::ENTROPY_BYTES]>, Error>;
+}
+
+fn ask(purpose: Purpose, person: &mut dyn Person) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if purpose == Purpose::Create {
+        return create(person);
     }
-    Ok(first)
+    let typed = person.secret(&prompt("ask-passphrase")).map_err(Error::File)?;
+    Ok(Zeroizing::new(typed.as_bytes().to_vec()))
+}
+
+/// Offers one made here, or takes the person's own; either is typed once more.
+fn create(person: &mut dyn Person) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let how = person.choice(&prompt("ask-how")).map_err(Error::File)?;
+    let (chosen, tries) = match how.trim() {
+        "1" => (fresh::words(&*person.entropy()?), TRIES),
+        "2" => (fresh::digits(&*person.entropy()?), TRIES),
+        _ => (person.secret(&prompt("ask-passphrase")).map_err(Error::File)?, 1),
+    };
+    if tries == TRIES {
+        let text = Zeroizing::new(format!("{}\n\n    {}\n", say("tell-made", None), *chosen));
+        person.show(&text).map_err(Error::File)?;
+    }
+    for _ in 0..tries {
+        if person.secret(&prompt("ask-again")).map_err(Error::File)? == chosen {
+            return Ok(Zeroizing::new(chosen.as_bytes().to_vec()));
+        }
+    }
+    Err(Failure::usage(say("err-passphrase-differs", None)))
+}
+
+fn prompt(key: &str) -> String {
+    format!("{} ", say(key, None))
+}
+
+/// The person at this process's terminal.
+struct Terminal;
+
+impl Person for Terminal {
+    fn secret(&mut self, prompt: &str) -> io::Result<Zeroizing<String>> {
+        rpassword::prompt_password(prompt).map(Zeroizing::new)
+    }
+
+    fn choice(&mut self, prompt: &str) -> io::Result<String> {
+        let mut stderr = io::stderr().lock();
+        write!(stderr, "{prompt}")?;
+        stderr.flush()?;
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        Ok(line)
+    }
+
+    fn show(&mut self, text: &str) -> io::Result<()> {
+        writeln!(io::stderr().lock(), "{text}")
+    }
+
+    fn entropy(&mut self) -> Result<Zeroizing<[u8; fresh::ENTROPY_BYTES]>, Error> {
+        let mut bytes = Zeroizing::new([0; fresh::ENTROPY_BYTES]);
+        getrandom::fill(&mut *bytes).map_err(|_| Error::Internal("no randomness"))?;
+        Ok(bytes)
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 
@@ -84,6 +147,68 @@ mod tests {
             let mut bytes = from.as_bytes().to_vec();
             chomp(&mut bytes);
             assert_eq!(bytes, to.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_made_passphrase_is_shown_once_and_typed_again() {
+        let made = "zoo zoo zoo zoo zoo zoo";
+        let mut person = Scripted::new(&["1\n", "typo", made]);
+        assert_eq!(**create(&mut person).unwrap(), *made.as_bytes());
+        assert_eq!(person.shown.matches(made).count(), 1);
+        let mut person = Scripted::new(&["2\n", "no", "no", "no", made]);
+        assert_eq!(create(&mut person).unwrap_err().exit, 2);
+        assert_eq!(person.answers.len(), 1);
+    }
+
+    #[test]
+    fn ones_own_passphrase_is_typed_twice() {
+        let mut person = Scripted::new(&["\n", "my own", "my own"]);
+        assert_eq!(**create(&mut person).unwrap(), *b"my own");
+        assert!(person.shown.is_empty());
+        assert_eq!(
+            create(&mut Scripted::new(&["", "my own", "my"]))
+                .unwrap_err()
+                .exit,
+            2
+        );
+        let mut person = Scripted::new(&["my own"]);
+        assert_eq!(**ask(Purpose::Open, &mut person).unwrap(), *b"my own");
+    }
+
+    /// Answers in order, and what was shown.
+    struct Scripted {
+        answers: Vec<String>,
+        shown: String,
+    }
+
+    impl Scripted {
+        fn new(answers: &[&str]) -> Self {
+            Self {
+                answers: answers.iter().rev().map(ToString::to_string).collect(),
+                shown: String::new(),
+            }
+        }
+    }
+
+    impl Person for Scripted {
+        fn secret(&mut self, prompt: &str) -> io::Result<Zeroizing<String>> {
+            self.choice(prompt).map(Zeroizing::new)
+        }
+
+        fn choice(&mut self, _prompt: &str) -> io::Result<String> {
+            self.answers
+                .pop()
+                .ok_or_else(|| io::Error::other("no more answers"))
+        }
+
+        fn show(&mut self, text: &str) -> io::Result<()> {
+            self.shown.push_str(text);
+            Ok(())
+        }
+
+        fn entropy(&mut self) -> Result<Zeroizing<[u8; fresh::ENTROPY_BYTES]>, Error> {
+            Ok(Zeroizing::new([0xff; fresh::ENTROPY_BYTES]))
         }
     }
 }
