@@ -1,51 +1,83 @@
-//! What to do about each failure, in one or two short sentences. A failure without advice does not compile.
+//! Which words go with each failure: the keys under which `client/words/*.ftl` say what happened and what to do.
+//!
+//! A failure without keys does not compile; that each key has words in each language, the `martlet` binary's tests show.
 
-use crate::{Error, Mismatch, Missing};
+use crate::{Error, Mismatch, Missing, Usage};
+
+/// The keys of what is said about one failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// What happened.
+    pub err: &'static str,
+    /// What the person can do.
+    pub advice: &'static str,
+}
+
+macro_rules! words {
+    ($($failure:pat => $err:literal, $advice:literal;)*) => {
+        impl Words {
+            /// Every pair that [`Error::words`] can give.
+            pub const ALL: &[Self] = &[$(Self { err: $err, advice: $advice }),*];
+        }
+
+        impl Error {
+            /// The keys of what happened and what to do.
+            pub const fn words(&self) -> Words {
+                match self {
+                    $($failure => Words { err: $err, advice: $advice },)*
+                }
+            }
+        }
+    };
+}
+
+words! {
+    Self::Usage(Usage::TextTooLong) => "err-usage-text-too-long", "do-usage";
+    Self::Usage(Usage::TextEmpty) => "err-usage-text-empty", "do-usage";
+    Self::Usage(Usage::NameTooLong) => "err-usage-name-too-long", "do-usage";
+    Self::Usage(Usage::DocumentTooLarge) => "err-usage-document-too-large", "do-usage";
+    Self::Usage(Usage::NotAFile) => "err-usage-not-a-file", "do-usage";
+    Self::Usage(Usage::NoRelay) => "err-usage-no-relay", "do-usage";
+    Self::Usage(Usage::Days) => "err-usage-days", "do-usage";
+    Self::Usage(Usage::Ambiguous) => "err-usage-ambiguous", "do-usage";
+    Self::Usage(Usage::OwnInvite) => "err-usage-own-invite", "do-usage";
+    Self::Usage(Usage::CaseEnded) => "err-usage-case-ended", "do-usage";
+    Self::Link(_) => "err-bad-link", "do-bad-link";
+    Self::NoVault => "err-no-vault", "do-no-vault";
+    Self::VaultExists => "err-vault-exists", "do-vault-exists";
+    Self::VaultBusy => "err-vault-busy", "do-vault-busy";
+    Self::Passphrase => "err-wrong-passphrase", "do-wrong-passphrase";
+    Self::VaultDamaged(_) => "err-vault-damaged", "do-vault-damaged";
+    Self::VaultRolledBack => "err-vault-rolled-back", "do-vault-rolled-back";
+    Self::DiskFull => "err-disk-full", "do-disk-full";
+    Self::File(_) => "err-file", "do-file";
+    Self::Unreachable => "err-unreachable", "do-unreachable";
+    Self::Verification(Mismatch::Pin) => "err-wrong-pin", "do-wrong-pin";
+    Self::Verification(Mismatch::CardHash) => "err-wrong-card-hash", "do-wrong-card";
+    Self::Verification(Mismatch::CardSignature) => "err-wrong-card-signature", "do-wrong-card";
+    Self::Verification(Mismatch::CardPackage) => "err-wrong-card-package", "do-wrong-card";
+    Self::Verification(Mismatch::Document) => "err-wrong-document", "do-wrong-document";
+    Self::NotFound(Missing::Expired) => "err-expired", "do-expired";
+    Self::NotFound(Missing::InviteExpired) => "err-invite-expired", "do-invite-expired";
+    Self::NotFound(Missing::Case) => "err-not-found-case", "do-not-found-case";
+    Self::NotFound(Missing::Member) => "err-not-found-member", "do-not-found-member";
+    Self::NotFound(Missing::Document) => "err-not-found-document", "do-not-found-document";
+    Self::NotFound(Missing::Invite) => "err-not-found-invite", "do-not-found-invite";
+    Self::Refused(_) => "err-refused", "do-refused";
+    Self::Protocol(_) => "err-protocol", "do-protocol";
+    Self::Partly => "err-partly", "do-partly";
+    Self::Internal(_) => "err-internal", "do-internal";
+}
 
 impl Error {
-    /// What the person can do.
-    pub const fn advice(&self) -> &'static str {
+    /// What is told of the failure beyond its kind, in technical English.
+    pub fn detail(&self) -> Option<String> {
         match self {
-            Self::Usage(_) => "Nothing was done. See `martlet help` for how to write the command.",
-            Self::Link(_) => {
-                "Copy the whole text again, from `martlet:` to its end. Spaces and capitals do not matter."
-            }
-            Self::NoVault => "Make one with `martlet init`, or say where it is with --home.",
-            Self::VaultExists => {
-                "Nothing was changed. Use it as it is, or choose another folder with --home."
-            }
-            Self::VaultBusy => "Wait until the other martlet is done, then try again. Nothing is lost.",
-            Self::Passphrase => "Try again; capitals and spaces count. Nobody can reset a passphrase.",
-            Self::VaultDamaged(_) => "Do not delete it. Copy the folder somewhere safe, then ask for help.",
-            Self::VaultRolledBack => {
-                "Do not write from this copy. Use the newest one, or start anew with a new vault and invite."
-            }
-            Self::DiskFull => "Free some space on this device, then run it again. What was stored is safe.",
-            Self::File(_) => "Check that the file or folder exists and that you may use it, then try again.",
-            Self::Unreachable => "Nothing is lost. Check the internet connection, then run `martlet sync`.",
-            Self::Verification(Mismatch::Pin) => {
-                "Somebody may be in between. Do not go on; try another network, or ask for a new link."
-            }
-            Self::Verification(Mismatch::CardHash | Mismatch::CardSignature | Mismatch::CardPackage) => {
-                "This may not be the person you mean. Ask them, by voice or in person, for a new invite."
-            }
-            Self::Verification(Mismatch::Document) => {
-                "The document was not kept. Ask its sender to send it again."
-            }
-            Self::NotFound(Missing::Expired) => "Ask its sender to send the document again.",
-            Self::NotFound(Missing::InviteExpired) => "Ask for a new invite.",
-            Self::NotFound(Missing::Case) => "`martlet cases` lists the cases.",
-            Self::NotFound(Missing::Member) => "`martlet cases` lists the members of each case.",
-            Self::NotFound(Missing::Document) => "`martlet read CASE --all` lists the documents of a case.",
-            Self::NotFound(Missing::Invite) => "`martlet invites` lists your invites.",
-            Self::Refused(_) => {
-                "What was to be sent is kept. Try again later; if it goes on, ask whoever runs the relay."
-            }
-            Self::Protocol(_) => {
-                "Nothing was shown that could not be checked. Update martlet; if it goes on, tell whoever runs the relay."
-            }
-            Self::Partly => "Run the same command again; it goes on where it stopped.",
-            Self::Internal(_) => "This is a fault of martlet. Your vault is kept; please report it.",
+            Self::Link(why) => Some(why.to_string()),
+            Self::File(why) => Some(why.to_string()),
+            Self::Refused(why) => Some(why.to_string()),
+            Self::VaultDamaged(why) | Self::Protocol(why) | Self::Internal(why) => Some((*why).to_string()),
+            _ => None,
         }
     }
 }

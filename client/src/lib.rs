@@ -1,6 +1,6 @@
 //! The Martlet client: cases, letters and documents, end to end encrypted through a relay that knows nothing.
 
-mod advice;
+pub mod advice;
 pub mod case;
 #[cfg(feature = "shell")]
 pub mod client;

@@ -16,6 +16,10 @@ pub(crate) struct Args {
     /// One JSON object on stdout, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// The language of messages: ar, en, es, fa, fr or ru; else the locale's
+    // `words::choose` reads it before the others are parsed, so that their mistakes are told in it.
+    #[arg(long, global = true, value_name = "TAG")]
+    pub(crate) lang: Option<String>,
     /// Read the passphrase from a file
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "passphrase_fd")]
     pub(crate) passphrase_file: Option<PathBuf>,

@@ -10,6 +10,7 @@ mod progress;
 mod run;
 mod speak;
 mod tell;
+mod words;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ use crate::{
 fn main() -> ExitCode {
     martlet::vault::harden();
     let wants_json = std::env::args_os().any(|word| word == "--json");
+    words::speak(words::choose(std::env::args_os(), |name| std::env::var_os(name)));
     let mut out = Terminal::new(wants_json);
     let args = match Args::try_parse() {
         Ok(args) => args,

@@ -1,19 +1,20 @@
 //! Where a passphrase comes from: a file, a descriptor or the terminal. Never an argument or the environment.
 
+mod fresh;
+
 use std::{
     fs::File,
-    io::{IsTerminal as _, Read as _, Write},
+    io::{self, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use martlet::Error;
 use zeroize::Zeroizing;
 
-use crate::{args::Args, speak::Failure};
+use crate::{args::Args, speak::Failure, words::say};
 
 const BYTES_MAX: u64 = 4096;
-const NONE: &str =
-    "a passphrase is needed: use --passphrase-file FILE or --passphrase-fd N, or run it in a terminal";
+const TRIES: u32 = 3;
 
 /// Whether a new one is being chosen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,13 @@ pub(crate) fn take(args: &Args, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, 
     let taken = match (&args.passphrase_file, args.passphrase_fd) {
         (Some(file), _) => read(file)?,
         (None, Some(fd)) => read(&PathBuf::from(format!("/dev/fd/{fd}")))?,
-        (None, None) if !std::io::stdin().is_terminal() => return Err(Failure::usage(NONE.into())),
-        (None, None) => ask(purpose)?,
+        (None, None) if !std::io::stdin().is_terminal() => {
+            return Err(Failure::usage(say("err-passphrase-needed", None)));
+        }
+        (None, None) => ask(purpose, &mut Terminal)?,
     };
     if purpose == Purpose::Create && taken.is_empty() {
-        return Err(Failure::usage("the passphrase is empty".into()));
+        return Err(Failure::usage(say("err-passphrase-empty", None)));
     }
     Ok(taken)
 }
@@ -55,100 +58,80 @@ fn chomp(bytes: &mut Vec<u8>) {
     }
 }
 
-fn ask(purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let prompt = |text: &str| {
-        rpassword::prompt_password(text)
-            .map(|typed| Zeroizing::new(typed.into_bytes()))
-            .map_err(Error::File)
+/// Somebody who can be asked.
+trait Person {
+    /// Asks for what must not be seen.
+    fn secret(&mut self, prompt: &str) -> io::Result<Zeroizing<String>>;
+    /// Asks for what may be seen.
+    fn choice(&mut self, prompt: &str) -> io::Result<String>;
+    /// Shows something once.
+    fn show(&mut self, text: &str) -> io::Result<()>;
+    /// Random bytes, out of this person's sight.
+    fn entropy(&mut self) -> Result<Zeroizing<[u8; fresh::ENTROPY_BYTES]>, Error>;
+}
+
+fn ask(purpose: Purpose, person: &mut dyn Person) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if purpose == Purpose::Create {
+        return create(person);
+    }
+    let typed = person.secret(&prompt("ask-passphrase")).map_err(Error::File)?;
+    Ok(Zeroizing::new(typed.as_bytes().to_vec()))
+}
+
+/// Offers one made here, or takes the person's own; either is typed once more.
+fn create(person: &mut dyn Person) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let how = person.choice(&prompt("ask-how")).map_err(Error::File)?;
+    let (chosen, tries) = match how.trim() {
+        "1" => (fresh::words(&*person.entropy()?), TRIES),
+        "2" => (fresh::digits(&*person.entropy()?), TRIES),
+        _ => (person.secret(&prompt("ask-passphrase")).map_err(Error::File)?, 1),
     };
-    if purpose == Purpose::Open {
-        return Ok(prompt("Passphrase: ")?);
+    if tries == TRIES {
+        let text = Zeroizing::new(format!("{}\n\n    {}\n", say("tell-made", None), *chosen));
+        person.show(&text).map_err(Error::File)?;
     }
-    let first = prompt("Passphrase (press Enter to be offered a good one): ")?;
-    if first.is_empty() {
-        let offer = Offer::draw()?;
-        offer.show(&mut std::io::stderr().lock());
-        let typed = prompt("Type the one you chose: ")?;
-        return offer
-            .chosen(&typed)
-            .ok_or_else(|| Failure::usage("this is neither of the two; run it again for new ones".into()));
-    }
-    if prompt("The same again: ")? != first {
-        return Err(Failure::usage("the two passphrases differ".into()));
-    }
-    Ok(first)
-}
-
-/// Words of 11 bits each in a generated passphrase: 66 bits, behind Argon2id.
-const WORDS: usize = 6;
-/// Groups of four digits in one: 66 bits too.
-const GROUPS: usize = 5;
-/// Bytes that are drawn for an offer.
-const DRAWN: usize = 64;
-
-/// Two generated passphrases, one of them for those who do not read Latin letters.
-struct Offer {
-    words: Zeroizing<String>,
-    digits: Zeroizing<String>,
-}
-
-impl Offer {
-    fn draw() -> Result<Self, Failure> {
-        loop {
-            let mut drawn = Zeroizing::new([0; DRAWN]);
-            getrandom::fill(drawn.as_mut()).map_err(|_| Error::Internal("the system gives no randomness"))?;
-            if let Some(offer) = Self::from(&drawn) {
-                return Ok(offer);
-            }
+    for _ in 0..tries {
+        if person.secret(&prompt("ask-again")).map_err(Error::File)? == chosen {
+            return Ok(Zeroizing::new(chosen.as_bytes().to_vec()));
         }
     }
+    Err(Failure::usage(say("err-passphrase-differs", None)))
+}
 
-    /// What these bytes give; `None` if too few of them fit.
-    fn from(drawn: &[u8; DRAWN]) -> Option<Self> {
-        let list = bip39::Language::English.word_list();
-        let (pairs, _) = drawn.as_chunks::<2>();
-        let numbers = || pairs.iter().map(|pair| u16::from_be_bytes(*pair));
-        let words: Vec<&str> = numbers()
-            .take(WORDS)
-            .filter_map(|number| list.get(usize::from(number & 0x7ff)).copied())
-            .collect();
-        // Of 16,384 numbers only the first 10,000 are taken, so that all are as likely.
-        let digits: Vec<Zeroizing<String>> = numbers()
-            .skip(WORDS)
-            .map(|number| number & 0x3fff)
-            .filter(|number| *number < 10_000)
-            .take(GROUPS)
-            .map(|number| Zeroizing::new(format!("{number:04}")))
-            .collect();
-        let joined: Vec<&str> = digits.iter().map(|group| group.as_str()).collect();
-        (joined.len() == GROUPS).then(|| Self {
-            words: Zeroizing::new(words.join(" ")),
-            digits: Zeroizing::new(joined.join(" ")),
-        })
+fn prompt(key: &str) -> String {
+    format!("{} ", say(key, None))
+}
+
+/// The person at this process's terminal.
+struct Terminal;
+
+impl Person for Terminal {
+    fn secret(&mut self, prompt: &str) -> io::Result<Zeroizing<String>> {
+        rpassword::prompt_password(prompt).map(Zeroizing::new)
     }
 
-    fn show(&self, to: &mut impl Write) {
-        let _gone = write!(
-            to,
-            "\n  words:   {}\n  digits:  {}\n\nChoose one of the two. Learn it by heart, or write it down where nobody looks.\n\
-             Its spaces count. Nobody can reset it, and it is not shown again.\n\n",
-            self.words.as_str(),
-            self.digits.as_str()
-        );
+    fn choice(&mut self, prompt: &str) -> io::Result<String> {
+        let mut stderr = io::stderr().lock();
+        write!(stderr, "{prompt}")?;
+        stderr.flush()?;
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        Ok(line)
     }
 
-    /// The one that was typed, however it was spaced.
-    fn chosen(&self, typed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let typed = Zeroizing::new(String::from_utf8(typed.to_vec()).ok()?);
-        let plain = |text: &str| Zeroizing::new(text.split_whitespace().collect::<String>().to_lowercase());
-        [&self.words, &self.digits]
-            .into_iter()
-            .find(|offered| plain(offered) == plain(&typed))
-            .map(|offered| Zeroizing::new(offered.as_bytes().to_vec()))
+    fn show(&mut self, text: &str) -> io::Result<()> {
+        writeln!(io::stderr().lock(), "{text}")
+    }
+
+    fn entropy(&mut self) -> Result<Zeroizing<[u8; fresh::ENTROPY_BYTES]>, Error> {
+        let mut bytes = Zeroizing::new([0; fresh::ENTROPY_BYTES]);
+        getrandom::fill(&mut *bytes).map_err(|_| Error::Internal("no randomness"))?;
+        Ok(bytes)
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 
@@ -168,29 +151,64 @@ mod tests {
     }
 
     #[test]
-    fn what_is_offered_has_all_its_bits_and_is_recognised() {
-        let mut drawn = [0u8; DRAWN];
-        drawn[..12].copy_from_slice(&[0, 0, 7, 255, 8, 1, 0xff, 0xff, 0, 2, 0, 3]);
-        drawn[12..24].copy_from_slice(&[0x27, 0x10, 0x27, 0x0f, 0, 0, 0x3f, 0xff, 0, 42, 0x40, 7]);
-        drawn[24..26].copy_from_slice(&[1, 0]);
-        let offer = Offer::from(&drawn).unwrap();
-        assert_eq!(offer.words.as_str(), "abandon zoo ability zoo able about");
-        assert_eq!(offer.digits.as_str(), "9999 0000 0042 0007 0256");
-        let digits = offer.chosen(b" 99990000 0042  00070256").unwrap();
-        assert_eq!(digits.as_slice(), b"9999 0000 0042 0007 0256");
-        let words = offer.chosen(b"Abandon zoo ability  zoo able about").unwrap();
-        assert_eq!(words.as_slice(), offer.words.as_bytes());
-        assert!(offer.chosen(b"abandon zoo").is_none() && offer.chosen(b"").is_none());
-        assert!(Offer::from(&[0xff; DRAWN]).is_none(), "too few numbers fit");
+    fn a_made_passphrase_is_shown_once_and_typed_again() {
+        let made = "zoo zoo zoo zoo zoo zoo";
+        let mut person = Scripted::new(&["1\n", "typo", made]);
+        assert_eq!(**create(&mut person).unwrap(), *made.as_bytes());
+        assert_eq!(person.shown.matches(made).count(), 1);
+        let mut person = Scripted::new(&["2\n", "no", "no", "no", made]);
+        assert_eq!(create(&mut person).unwrap_err().exit, 2);
+        assert_eq!(person.answers.len(), 1);
     }
 
     #[test]
-    fn two_offers_differ() {
-        let (one, other) = (Offer::draw().unwrap(), Offer::draw().unwrap());
-        assert!(one.words != other.words && one.digits != other.digits);
-        let mut shown = Vec::new();
-        one.show(&mut shown);
-        let shown = String::from_utf8(shown).unwrap();
-        assert!(shown.contains(one.words.as_str()) && shown.contains(one.digits.as_str()));
+    fn ones_own_passphrase_is_typed_twice() {
+        let mut person = Scripted::new(&["\n", "my own", "my own"]);
+        assert_eq!(**create(&mut person).unwrap(), *b"my own");
+        assert!(person.shown.is_empty());
+        assert_eq!(
+            create(&mut Scripted::new(&["", "my own", "my"]))
+                .unwrap_err()
+                .exit,
+            2
+        );
+        let mut person = Scripted::new(&["my own"]);
+        assert_eq!(**ask(Purpose::Open, &mut person).unwrap(), *b"my own");
+    }
+
+    /// Answers in order, and what was shown.
+    struct Scripted {
+        answers: Vec<String>,
+        shown: String,
+    }
+
+    impl Scripted {
+        fn new(answers: &[&str]) -> Self {
+            Self {
+                answers: answers.iter().rev().map(ToString::to_string).collect(),
+                shown: String::new(),
+            }
+        }
+    }
+
+    impl Person for Scripted {
+        fn secret(&mut self, prompt: &str) -> io::Result<Zeroizing<String>> {
+            self.choice(prompt).map(Zeroizing::new)
+        }
+
+        fn choice(&mut self, _prompt: &str) -> io::Result<String> {
+            self.answers
+                .pop()
+                .ok_or_else(|| io::Error::other("no more answers"))
+        }
+
+        fn show(&mut self, text: &str) -> io::Result<()> {
+            self.shown.push_str(text);
+            Ok(())
+        }
+
+        fn entropy(&mut self) -> Result<Zeroizing<[u8; fresh::ENTROPY_BYTES]>, Error> {
+            Ok(Zeroizing::new([0xff; fresh::ENTROPY_BYTES]))
+        }
     }
 }

@@ -10,6 +10,8 @@ use std::io::{IsTerminal as _, Write as _};
 use martlet::{Error, ErrorClass};
 use serde_json::{Value, json};
 
+use crate::words;
+
 /// Takes what a command has to say.
 pub(crate) trait Out: Send {
     /// Whether programs listen.
@@ -55,7 +57,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// Words that the command line does not have.
     pub(crate) fn usage(message: String) -> Self {
-        let advice = "Nothing was done. See `martlet help` for how to write the command.".into();
+        let advice = words::say("do-usage", None);
         Self {
             code: "usage",
             message: message.trim_start_matches("error: ").trim_end().into(),
@@ -70,8 +72,8 @@ impl From<Error> for Failure {
         let exit = exit(error.class());
         Self {
             code: error.code(),
-            message: error.to_string(),
-            advice: error.advice().into(),
+            message: words::say(error.words().err, error.detail().as_deref()),
+            advice: words::say(error.words().advice, None),
             exit,
         }
     }

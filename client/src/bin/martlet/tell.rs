@@ -3,7 +3,10 @@
 use martlet::view::{CaseView, InviteView, LetterView, Sent, Warning};
 use martlet_proto::clean;
 
-use crate::json::{day, kind, line, role, time};
+use crate::{
+    json::{day, kind, line, role, time},
+    words,
+};
 
 pub(crate) fn invite(view: &InviteView) -> String {
     let label = view
@@ -48,17 +51,14 @@ pub(crate) fn case(view: &CaseView) -> String {
     told
 }
 
-fn warned(warning: Warning) -> &'static str {
-    match warning {
-        Warning::RelayDiffers => {
-            "WARNING: the relay showed different things to different people. Talk to the others another way."
-        }
-        Warning::RelayForgot => {
-            "The relay lost this case's channel. Letters wait here until counsel's device is online."
-        }
-        Warning::Lost => "This device cannot follow the case any more. Ask for a new invite.",
-        _ => "WARNING: something is wrong that this version has no words for. Update martlet.",
-    }
+fn warned(warning: Warning) -> String {
+    let key = match warning {
+        Warning::RelayDiffers => "warn-relay-differs",
+        Warning::RelayForgot => "warn-relay-forgot",
+        Warning::Lost => "warn-lost",
+        _ => "warn-unknown",
+    };
+    words::say(key, None)
 }
 
 pub(crate) fn sent(view: &Sent) -> String {

@@ -1,0 +1,81 @@
+# What failed (err-) and what to do (do-). The reader may be frightened: be calm, short and exact.
+
+err-usage-text-too-long = the text is longer than 60,000 bytes; send it as a file
+err-usage-text-empty = the text is empty
+err-usage-name-too-long = the name or label is longer than 200 bytes
+err-usage-document-too-large = the document is larger than 16 GiB
+err-usage-not-a-file = this is not a regular file
+err-usage-no-relay = no relay is known to this vault
+err-usage-days = the number of days must be from 1 to 365
+err-usage-ambiguous = this fits more than one; write more of it
+err-usage-own-invite = this invite is your own
+err-usage-case-ended = this case can no longer be written to
+do-usage = Nothing was done. See `martlet help` for how to write the command.
+
+err-bad-link = the invite or link cannot be read: { $detail }
+do-bad-link = Copy the whole text again, from `martlet:` to its end. Spaces and capitals do not matter.
+err-no-vault = there is no vault here
+do-no-vault = Make one with `martlet init`, or say where it is with `--home`.
+err-vault-exists = there is a vault here already
+do-vault-exists = Nothing was changed. Use it as it is, or choose another folder with `--home`.
+err-vault-busy = the vault is in use by another program
+do-vault-busy = Wait until the other martlet is done, then try again. Nothing is lost.
+err-wrong-passphrase = the passphrase does not open the vault
+do-wrong-passphrase = Try again; capitals and spaces count. Nobody can reset a passphrase.
+err-vault-damaged = the vault is damaged: { $detail }
+do-vault-damaged = Do not delete it. Copy the folder somewhere safe, then ask for help.
+err-vault-rolled-back = the vault is an older copy of itself
+do-vault-rolled-back = Do not write from this copy. Use the newest one, or start anew with a new vault and invite.
+err-disk-full = the disk is full
+do-disk-full = Free some space on this device, then run it again. What was stored is safe.
+err-file = a file cannot be used: { $detail }
+do-file = Check that the file or folder exists and that you may use it, then try again.
+
+err-unreachable = the relay cannot be reached
+do-unreachable = Nothing is lost. Check the internet connection, then run `martlet sync`.
+
+err-wrong-pin = the relay's key is not the one pinned; nothing was sent
+do-wrong-pin = Somebody may be in between. Do not go on; try another network, or ask for a new link.
+err-wrong-card-hash = the card's hash is not the one in the invite; nothing was sent
+err-wrong-card-signature = the card's signature is wrong; nothing was sent
+err-wrong-card-package = a key package in the card belongs to somebody else; nothing was sent
+do-wrong-card = This may not be the person you mean. Ask them, by voice or in person, for a new invite.
+err-wrong-document = the document is not what its letter says it is
+do-wrong-document = The document was not kept. Ask its sender to send it again.
+
+err-expired = the relay no longer holds the document
+do-expired = Ask its sender to send the document again.
+err-invite-expired = the invite has expired or was withdrawn
+do-invite-expired = Ask for a new invite.
+err-not-found-case = there is no such case
+do-not-found-case = `martlet cases` lists the cases.
+err-not-found-member = there is no such member in the case
+do-not-found-member = `martlet cases` lists the members of each case.
+err-not-found-document = there is no such document in the case
+do-not-found-document = `martlet read CASE --all` lists the documents of a case.
+err-not-found-invite = there is no such invite
+do-not-found-invite = `martlet invites` lists your invites.
+
+err-refused = the relay refused: { $detail }
+do-refused = What was to be sent is kept. Try again later; if it goes on, ask whoever runs the relay.
+err-protocol = the relay or a peer breaks the protocol: { $detail }
+do-protocol = Nothing was shown that could not be checked. Update martlet; if it goes on, tell whoever runs the relay.
+err-partly = interrupted; running it again goes on from here
+do-partly = Run the same command again; it goes on where it stopped.
+err-internal = internal error: { $detail }
+do-internal = This is a fault of martlet. Your vault is kept; please report it.
+
+# Beside a case.
+warn-relay-differs = WARNING: the relay showed different things to different people. Talk to the others another way.
+warn-relay-forgot = The relay lost this case's channel. Letters wait here until counsel's device is online.
+warn-lost = This device cannot follow the case any more. Ask for a new invite.
+warn-unknown = WARNING: something is wrong that this version has no words for. Update martlet.
+
+# The prompts.
+err-passphrase-empty = the passphrase is empty
+err-passphrase-differs = the two passphrases differ
+err-passphrase-needed = a passphrase is needed: use `--passphrase-file FILE` or `--passphrase-fd N`, or run it in a terminal
+ask-passphrase = Passphrase:
+ask-again = The same again:
+ask-how = A passphrase made for you: 1 for six words, 2 for digits. Or press Enter to type your own:
+tell-made = Your passphrase, shown only once. Write it down and hide it well; spaces count. Nobody can reset it.
