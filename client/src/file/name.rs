@@ -26,15 +26,13 @@ pub fn safe_name(raw: &str) -> String {
         .chars()
         .map(|c| if is_special(c) { '_' } else { c })
         .collect();
-    let cut = cut(kept.trim_matches(is_edge));
-    let name = cut.trim_matches(is_edge);
+    let name = cut(kept.trim_matches(is_edge), BYTES_MAX);
     if name.is_empty() {
-        return FALLBACK.to_string();
-    }
-    if is_device(name) {
-        format!("_{name}")
+        FALLBACK.to_string()
+    } else if is_device(&name) {
+        format!("_{}", cut(&name, BYTES_MAX.saturating_sub(1)))
     } else {
-        name.to_string()
+        name
     }
 }
 
@@ -69,16 +67,16 @@ fn is_device(name: &str) -> bool {
     }
 }
 
-/// At most [`BYTES_MAX`] bytes, the extension kept.
-fn cut(name: &str) -> String {
-    if name.len() <= BYTES_MAX {
+/// At most so many bytes, the extension kept, the edges trimmed.
+fn cut(name: &str, bytes_max: usize) -> String {
+    if name.len() <= bytes_max {
         return name.to_string();
     }
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     let extension = extension
         .filter(|extension| (1..=EXTENSION_MAX).contains(&extension.len()))
         .unwrap_or_default();
-    let room = BYTES_MAX.saturating_sub(extension.len()).saturating_sub(1);
+    let room = bytes_max.saturating_sub(extension.len()).saturating_sub(1);
     let mut stem = String::new();
     for c in name.chars() {
         if stem.len().saturating_add(c.len_utf8()) > room {
@@ -86,10 +84,10 @@ fn cut(name: &str) -> String {
         }
         stem.push(c);
     }
-    if extension.is_empty() {
-        stem
-    } else {
-        format!("{}.{extension}", stem.trim_end_matches(is_edge))
+    let stem = stem.trim_end_matches(is_edge);
+    match extension.is_empty() {
+        true => stem.to_string(),
+        false => format!("{stem}.{extension}"),
     }
 }
 
