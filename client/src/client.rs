@@ -178,7 +178,9 @@ impl Client {
         }
         let guard = keep::acquire(home)?;
         let vault = Vault::open(home, passphrase)?;
-        Self::assemble(home, keep::load(vault)?, Some(guard), Arc::new(Quic::new()))
+        let client = Self::assemble(home, keep::load(vault)?, Some(guard), Arc::new(Quic::new()))?;
+        client.clean_spool()?;
+        Ok(client)
     }
 
     /// A client over another way to reach relays, for tests and simulations: nothing of it is written to a disk but
