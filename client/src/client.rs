@@ -41,7 +41,6 @@ use crate::{
     case::Case,
     entropy::Entropy,
     error::{Error, Missing, Usage},
-    file::spool::Spool,
     identity::fingerprint,
     link::{Connect, Link, quic::Quic},
     me::Me,
@@ -179,11 +178,9 @@ impl Client {
         }
         let guard = keep::acquire(home)?;
         let vault = Vault::open(home, passphrase)?;
-        let core = keep::load(vault)?;
-        // The vault is ours alone: what no upload names, an interrupted `send` left.
-        let kept: Vec<_> = core.uploads.iter().map(|(.., upload)| upload.letter).collect();
-        Spool::new(home).clean(&kept);
-        Self::assemble(home, core, Some(guard), Arc::new(Quic::new()))
+        let client = Self::assemble(home, keep::load(vault)?, Some(guard), Arc::new(Quic::new()))?;
+        client.clean_spool()?;
+        Ok(client)
     }
 
     /// A client over another way to reach relays, for tests and simulations: nothing of it is written to a disk but

@@ -62,3 +62,14 @@ pub const COUNSEL_DEVICES_MAX: usize = 8;
 pub const RECEIPT_IDS_MAX: usize = 256;
 /// Addresses in a relay link at most.
 pub const LINK_ADDRESSES_MAX: usize = 4;
+
+/// Seconds that reaching a relay may take, all its addresses together.
+pub const CONNECT_SECS_MAX: u64 = 10;
+/// Milliseconds after which the next address of a relay is tried beside those before it.
+pub const ATTEMPT_GAP_MS: u64 = 250;
+/// Seconds that an answer may take on the stream of a case's calls.
+pub const ANSWER_SECS_MAX: u64 = 60;
+/// Seconds that an answer may take on the stream of a document, where megabytes may be on their way before it.
+pub const DOCUMENT_ANSWER_SECS_MAX: u64 = 600;
+/// Bytes that a client gathers before it writes them.
+pub const WRITE_BYTES_MAX: usize = 512 << 10;

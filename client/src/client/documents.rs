@@ -87,6 +87,14 @@ impl Client {
         Spool::new(&self.inner.home)
     }
 
+    /// Forgets what a sealing left that was cut off, or an upload cut off between its end and its cleaning up.
+    pub(super) fn clean_spool(&self) -> Result<(), Error> {
+        let core = self.core()?;
+        let waiting: Vec<LetterId> = core.uploads.iter().map(|(.., upload)| upload.letter).collect();
+        self.spool().clean(&waiting);
+        Ok(())
+    }
+
     /// Notes a document that is in the spool; from here on it will be sent.
     fn keep_upload(&self, case: &[u8; 16], upload: UploadRecord) -> Result<(), Error> {
         let mut core = self.core()?;
@@ -207,6 +215,9 @@ impl Client {
                 std::io::ErrorKind::NotADirectory,
             )));
         }
+        // Two fetches of one document into one folder would share a part.
+        let turn = self.turn_of(id.as_bytes())?;
+        let _mine = turn.lock().await;
         let stream = self.link(&relay).await?.stream().await?;
         fetch(stream, &id, &manifest, dir, &mut |done_bytes, total_bytes| {
             progress(Progress {

@@ -192,3 +192,53 @@ pub(super) fn fill(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<u
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: LetterId = LetterId::new([3; 16]);
+    const SIZE: usize = 5 * CHUNK_BYTES;
+
+    /// Seals a file that is changed while it is read.
+    fn sealed_while(change: impl Fn(&File)) -> (Result<Sealed, Error>, bool) {
+        let home = tempfile::tempdir().unwrap();
+        let source = home.path().join("paper");
+        // Larger than what is read ahead.
+        std::fs::write(&source, vec![7; 20 * SIZE]).unwrap();
+        let file = OpenOptions::new().append(true).open(&source).unwrap();
+        let spool = Spool::new(home.path());
+        let mut once = false;
+        let done = spool.seal(&ID, &source, &Secret::new([5; 32]), &mut |_, _| {
+            if !std::mem::replace(&mut once, true) {
+                change(&file);
+            }
+        });
+        (done, spool.path(&ID).exists())
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_not_sent() {
+        let (same, left) = sealed_while(|_| {});
+        assert!(same.unwrap().size_bytes == 20 * SIZE as u64 && left);
+        let (shrunk, left) = sealed_while(|file| file.set_len(SIZE as u64).unwrap());
+        assert!(matches!(shrunk, Err(Error::File(_))) && !left);
+        let (grown, left) = sealed_while(|mut file| file.write_all(&[8; 100]).unwrap());
+        assert!(matches!(grown, Err(Error::File(_))) && !left);
+    }
+
+    #[test]
+    fn a_spooled_document_that_was_cut_is_damage() {
+        let home = tempfile::tempdir().unwrap();
+        let source = home.path().join("paper");
+        std::fs::write(&source, vec![7; SIZE]).unwrap();
+        let spool = Spool::new(home.path());
+        spool
+            .seal(&ID, &source, &Secret::new([5; 32]), &mut |_, _| {})
+            .unwrap();
+        assert_eq!(spool.read(&ID, 1, 4).unwrap().len(), 4);
+        let file = OpenOptions::new().write(true).open(spool.path(&ID)).unwrap();
+        file.set_len(5 * ENVELOPE_BYTES - 1).unwrap();
+        assert!(matches!(spool.read(&ID, 1, 4), Err(Error::VaultDamaged(_))));
+    }
+}

@@ -4,6 +4,7 @@ mod pin;
 mod stream;
 
 use std::{
+    future::Future,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,23 +12,26 @@ use std::{
 
 use martlet_proto::{
     frame::ALPN,
-    limits::IDLE_SECS_MAX,
+    limits::{ATTEMPT_GAP_MS, CONNECT_SECS_MAX, IDLE_SECS_MAX},
     link::{Address, Pin, RelayAddress},
 };
 use quinn::{ClientConfig, Endpoint, IdleTimeout, TransportConfig, VarInt};
+use tokio::task::JoinSet;
 
 use self::stream::Stream;
 use super::{BoxFuture, Connect, Link, LinkError};
 
-/// How long one address may take.
-const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// How long all addresses of a relay may take together.
+const CONNECT_WAIT: Duration = Duration::from_secs(CONNECT_SECS_MAX);
+/// How long one address has before the next is tried beside it.
+const ATTEMPT_GAP: Duration = Duration::from_millis(ATTEMPT_GAP_MS);
 /// How often an idle connection shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
 /// Makes links over QUIC.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Quic {
-    endpoints: Mutex<Vec<(bool, Endpoint)>>,
+    endpoints: Arc<Mutex<Vec<(bool, Endpoint)>>>,
 }
 
 impl Quic {
@@ -52,40 +56,72 @@ impl Quic {
         Ok(endpoint)
     }
 
-    async fn try_address(&self, address: &Address, pin: Pin) -> Result<Arc<dyn Link>, LinkError> {
-        let (name, candidates) = resolve(address).await?;
-        let mut failed = LinkError::Unreachable;
-        for candidate in candidates {
-            let endpoint = self.endpoint(candidate.is_ipv6())?;
-            let (config, verdict) = config(pin, matches!(address, Address::Host(..)))?;
-            let connecting = endpoint
-                .connect_with(config, candidate, &name)
-                .map_err(|_| LinkError::Unreachable)?;
-            match tokio::time::timeout(HANDSHAKE_WAIT, connecting).await {
-                Ok(Ok(connection)) => return Ok(Arc::new(Stream::open(connection).await?)),
-                Ok(Err(_)) if verdict.was_wrong() => return Err(LinkError::WrongPin),
-                Ok(Err(_)) | Err(_) => failed = LinkError::Unreachable,
-            }
+    /// All that a name or number stands for, one beside the other.
+    async fn try_address(self, address: Address, pin: Pin) -> Result<Arc<dyn Link>, LinkError> {
+        let (name, candidates) = resolve(&address).await?;
+        let sni = matches!(address, Address::Host(..));
+        let attempts = candidates
+            .into_iter()
+            .map(|candidate| self.clone().attempt(candidate, name.clone(), pin, sni));
+        race(attempts, CONNECT_WAIT).await
+    }
+
+    async fn attempt(
+        self,
+        candidate: SocketAddr,
+        name: String,
+        pin: Pin,
+        sni: bool,
+    ) -> Result<Arc<dyn Link>, LinkError> {
+        let endpoint = self.endpoint(candidate.is_ipv6())?;
+        let (config, verdict) = config(pin, sni)?;
+        let connecting = endpoint
+            .connect_with(config, candidate, &name)
+            .map_err(|_| LinkError::Unreachable)?;
+        match connecting.await {
+            Ok(connection) => Ok(Arc::new(Stream::open(connection).await?)),
+            Err(_) if verdict.was_wrong() => Err(LinkError::WrongPin),
+            Err(_) => Err(LinkError::Unreachable),
         }
-        Err(failed)
     }
 }
 
 impl Connect for Quic {
     fn connect<'a>(&'a self, relay: &'a RelayAddress) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>> {
-        Box::pin(async move {
-            let mut failed = LinkError::Unreachable;
-            for address in &relay.addresses {
-                match self.try_address(address, relay.pin).await {
-                    Ok(link) => return Ok(link),
-                    // That somebody is in between must not be hidden by an address that is down.
-                    Err(LinkError::WrongPin) => failed = LinkError::WrongPin,
-                    Err(error) if failed != LinkError::WrongPin => failed = error,
-                    Err(_) => {}
-                }
-            }
-            Err(failed)
-        })
+        let attempts = relay
+            .addresses
+            .iter()
+            .map(|address| self.clone().try_address(address.clone(), relay.pin));
+        Box::pin(race(attempts, CONNECT_WAIT))
+    }
+}
+
+/// The first attempt that succeeds. The next begins when one has failed or [`ATTEMPT_GAP`] has passed (RFC 8305); when
+/// one has succeeded or the time is over, the others are dropped.
+async fn race<T, A>(mut attempts: impl Iterator<Item = A>, wait: Duration) -> Result<T, LinkError>
+where
+    T: Send + 'static,
+    A: Future<Output = Result<T, LinkError>> + Send + 'static,
+{
+    let mut failed = LinkError::Unreachable;
+    let mut running = JoinSet::new();
+    let mut over = std::pin::pin!(tokio::time::sleep(wait));
+    loop {
+        match attempts.next() {
+            Some(attempt) => drop(running.spawn(attempt)),
+            None if running.is_empty() => return Err(failed),
+            None => {}
+        }
+        let ended = tokio::select! {
+            () = &mut over => return Err(failed),
+            ended = tokio::time::timeout(ATTEMPT_GAP, running.join_next()) => ended,
+        };
+        match ended {
+            Ok(Some(Ok(Ok(made)))) => return Ok(made),
+            // That somebody is in between must not be hidden by an address that is down.
+            Ok(Some(Ok(Err(error)))) if failed != LinkError::WrongPin => failed = error,
+            Ok(Some(Ok(Err(_)) | Err(_)) | None) | Err(_) => {}
+        }
     }
 }
 
@@ -130,4 +166,53 @@ fn config(pin: Pin, sni: bool) -> Result<(ClientConfig, pin::Verdict), LinkError
         .datagram_receive_buffer_size(None);
     config.transport_config(Arc::new(transport));
     Ok((config, verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Attempt = BoxFuture<'static, Result<u8, LinkError>>;
+
+    fn silent() -> Attempt {
+        Box::pin(std::future::pending())
+    }
+
+    fn ended(how: Result<u8, LinkError>) -> Attempt {
+        Box::pin(std::future::ready(how))
+    }
+
+    /// Longer than any test may last: what needs it to be over never ends.
+    const NEVER: Duration = Duration::from_secs(1 << 20);
+
+    #[tokio::test]
+    async fn a_silent_address_does_not_keep_the_others_waiting() {
+        let attempts = [
+            silent(),
+            ended(Err(LinkError::Unreachable)),
+            silent(),
+            ended(Ok(4)),
+        ];
+        assert_eq!(race(attempts.into_iter(), NEVER).await, Ok(4));
+    }
+
+    #[tokio::test]
+    async fn all_addresses_together_have_one_deadline() {
+        let attempts = [ended(Err(LinkError::WrongPin)), silent(), silent()];
+        let failed = race(attempts.into_iter(), ATTEMPT_GAP).await;
+        assert_eq!(failed, Err(LinkError::WrongPin));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_key_is_told_though_other_addresses_are_down() {
+        let attempts = [
+            ended(Err(LinkError::WrongPin)),
+            ended(Err(LinkError::Unreachable)),
+        ];
+        assert_eq!(race(attempts.into_iter(), NEVER).await, Err(LinkError::WrongPin));
+        assert_eq!(
+            race([ended(Err(LinkError::Unreachable))].into_iter(), NEVER).await,
+            Err(LinkError::Unreachable)
+        );
+    }
 }

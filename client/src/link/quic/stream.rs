@@ -13,30 +13,34 @@ use martlet_proto::{
     Answer, Call, Day,
     call::Slots,
     frame::{self, FrameError, LENGTH_BYTES, Request, ToClient, ToRelay, VERSION},
-    limits::{IN_FLIGHT_MAX, PUSHES_WAITING_MAX},
+    limits::{
+        ANSWER_SECS_MAX, DOCUMENT_ANSWER_SECS_MAX, FOLLOWS_MAX, IN_FLIGHT_MAX, PUSHES_WAITING_MAX,
+        WRITE_BYTES_MAX,
+    },
 };
-use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use quinn::{Connection, ReadExactError, RecvStream, SendStream, VarInt};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use crate::link::{BoxFuture, Link, LinkError, Push, Pushes};
 
-/// How long an answer may take on the control stream.
-const ANSWER_WAIT: Duration = Duration::from_secs(60);
-/// And on the stream of a document, where megabytes may be on their way before it.
-const DOCUMENT_WAIT: Duration = Duration::from_secs(600);
 /// The code with which a relay that speaks another version ends a connection. SPEC.md 4.5.
 const OTHER_VERSION: VarInt = VarInt::from_u32(0x13);
-/// Bytes that are gathered before they are written.
-const WRITE_BYTES: usize = 512 << 10;
 const CLOSED: VarInt = VarInt::from_u32(0);
+
+/// A call that was sent. It holds its place until the relay answers, though nobody may wait for that any more.
+struct Asked {
+    answer: oneshot::Sender<Result<Answer, LinkError>>,
+    _place: OwnedSemaphorePermit,
+}
 
 /// Who waits for what.
 #[derive(Default)]
 struct Waiting {
-    answers: BTreeMap<Request, oneshot::Sender<Result<Answer, LinkError>>>,
+    answers: BTreeMap<Request, Asked>,
     follows: BTreeMap<Request, mpsc::Sender<Push>>,
-    /// Follows for which a push found no place.
-    gaps: Vec<Request>,
     day: Option<Day>,
     /// Why nothing comes any more.
     over: Option<LinkError>,
@@ -46,8 +50,10 @@ struct Shared {
     connection: Connection,
     waiting: Mutex<Waiting>,
     outgoing: mpsc::Sender<(Request, ToRelay)>,
+    /// Follows that are over; apart, for a follow may end when there is no room among the calls.
+    unfollows: mpsc::Sender<Request>,
     next: AtomicU32,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// Whether the connection ends with this stream.
     whole: bool,
 }
@@ -55,6 +61,7 @@ struct Shared {
 /// One stream of a connection.
 pub(super) struct Stream {
     shared: Arc<Shared>,
+    reading: JoinHandle<()>,
 }
 
 impl Stream {
@@ -67,22 +74,27 @@ impl Stream {
         let (outgoing, frames) = mpsc::channel(IN_FLIGHT_MAX.saturating_mul(2));
         let hello = (Request(0), ToRelay::Hello { version: VERSION });
         outgoing.send(hello).await.map_err(|_| LinkError::Unreachable)?;
+        let (unfollows, ended) = mpsc::channel(FOLLOWS_MAX);
         let shared = Arc::new(Shared {
             connection,
             waiting: Mutex::default(),
             outgoing,
+            unfollows,
             next: AtomicU32::new(1),
-            places: Semaphore::new(IN_FLIGHT_MAX.saturating_sub(1)),
+            places: Arc::new(Semaphore::new(IN_FLIGHT_MAX.saturating_sub(1))),
             whole,
         });
-        tokio::spawn(write(send, frames));
-        tokio::spawn(read(receive, Arc::downgrade(&shared)));
-        Ok(Self { shared })
+        // The writer is over when what was queued is written and the last of the queue's senders is gone: a frame that
+        // it left half written would break the protocol.
+        tokio::spawn(write(send, frames, ended));
+        let reading = tokio::spawn(read(receive, Arc::downgrade(&shared)));
+        Ok(Self { shared, reading })
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.reading.abort();
         if self.shared.whole {
             self.shared.connection.close(CLOSED, b"");
         }
@@ -99,17 +111,27 @@ impl Shared {
     }
 
     async fn ask(&self, request: Request, call: Call) -> Result<Answer, LinkError> {
-        let place = self.places.acquire().await.map_err(|_| LinkError::Unreachable)?;
-        let (answer, answered) = oneshot::channel();
-        self.waiting()?.answers.insert(request, answer);
-        self.outgoing
-            .send((request, ToRelay::Call(call)))
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| LinkError::Unreachable)?;
+        let room = self
+            .outgoing
+            .reserve()
             .await
             .map_err(|_| LinkError::Unreachable)?;
-        let wait = if self.whole { ANSWER_WAIT } else { DOCUMENT_WAIT };
-        let answer = tokio::time::timeout(wait, answered).await;
-        drop(place);
-        match answer {
+        // From here to the queue there is no await: what waits for an answer was sent.
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked {
+            answer,
+            _place: place,
+        };
+        self.waiting()?.answers.insert(request, asked);
+        room.send((request, ToRelay::Call(call)));
+        let wait_secs = if self.whole {
+            ANSWER_SECS_MAX
+        } else {
+            DOCUMENT_ANSWER_SECS_MAX
+        };
+        match tokio::time::timeout(Duration::from_secs(wait_secs), answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(LinkError::Unreachable),
             Err(_) => {
@@ -145,7 +167,7 @@ impl Shared {
         };
         let asked = waiting.answers.remove(&request);
         let asked = asked.ok_or(LinkError::Protocol("it answers what was not asked"))?;
-        let _ = asked.send(answer);
+        let _ = asked.answer.send(answer);
         Ok(())
     }
 
@@ -153,7 +175,7 @@ impl Shared {
         if let Ok(mut waiting) = self.waiting.lock() {
             waiting.over.get_or_insert(error);
             for (_, asked) in std::mem::take(&mut waiting.answers) {
-                let _ = asked.send(Err(error));
+                let _ = asked.answer.send(Err(error));
             }
             waiting.follows.clear();
         }
@@ -180,23 +202,28 @@ impl Waiting {
         let Some(follow) = self.follows.get(&request) else {
             return;
         };
-        let owed = self.gaps.iter().position(|gap| *gap == request);
-        let push = if owed.is_some() { Push::Gap } else { push };
-        match (follow.try_send(push), owed) {
-            (Ok(()), Some(at)) => {
-                self.gaps.swap_remove(at);
-            }
-            (Err(_), None) => self.gaps.push(request),
-            (Ok(()), None) | (Err(_), Some(_)) => {}
-        }
+        // The last place is for a gap only: a full queue ends with one, so whatever is left out then is told.
+        let push = if follow.capacity() > 1 { push } else { Push::Gap };
+        let _ = follow.try_send(push);
     }
 }
 
-async fn write(mut send: SendStream, mut frames: mpsc::Receiver<(Request, ToRelay)>) {
+async fn write(
+    mut send: SendStream,
+    mut frames: mpsc::Receiver<(Request, ToRelay)>,
+    mut ended: mpsc::Receiver<Request>,
+) {
     let mut buffer = Vec::new();
-    while let Some((request, message)) = frames.recv().await {
+    loop {
+        // A follow's call is queued before its end is: calls go first.
+        let next = tokio::select! {
+            biased;
+            next = frames.recv() => next,
+            Some(request) = ended.recv() => Some((request, ToRelay::Unfollow)),
+        };
+        let Some((request, message)) = next else { break };
         message.encode(request, &mut buffer);
-        while buffer.len() < WRITE_BYTES {
+        while buffer.len() < WRITE_BYTES_MAX {
             let Ok((request, message)) = frames.try_recv() else {
                 break;
             };
@@ -239,11 +266,27 @@ enum Broken {
     Frame(FrameError),
 }
 
+/// Within a frame.
+impl From<ReadExactError> for Broken {
+    fn from(error: ReadExactError) -> Self {
+        match error {
+            ReadExactError::FinishedEarly(_) => Self::Frame(FrameError::Length),
+            ReadExactError::ReadError(_) => Self::Over,
+        }
+    }
+}
+
 async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToClient), Broken> {
     let mut field = [0; LENGTH_BYTES];
-    receive.read_exact(&mut field).await.map_err(|_| Broken::Over)?;
+    receive
+        .read_exact(&mut field)
+        .await
+        .map_err(|error| match error {
+            ReadExactError::FinishedEarly(0) => Broken::Over,
+            cut => Broken::from(cut),
+        })?;
     let mut bytes = vec![0; frame::length(field).map_err(Broken::Frame)?];
-    receive.read_exact(&mut bytes).await.map_err(|_| Broken::Over)?;
+    receive.read_exact(&mut bytes).await?;
     ToClient::decode(&bytes).map_err(Broken::Frame)
 }
 
@@ -258,7 +301,10 @@ impl Drop for Unfollow {
         if let Ok(mut waiting) = self.shared.waiting() {
             waiting.follows.remove(&self.request);
         }
-        let _ = self.shared.outgoing.try_send((self.request, ToRelay::Unfollow));
+        // So many ends that the relay did not take: it does not read any more.
+        if self.shared.unfollows.try_send(self.request).is_err() {
+            self.shared.connection.close(CLOSED, b"");
+        }
     }
 }
 
@@ -270,7 +316,7 @@ impl Link for Stream {
     fn follow(&self, call: Call) -> BoxFuture<'_, Result<(Slots, Pushes), LinkError>> {
         Box::pin(async move {
             let request = self.shared.fresh();
-            let (pushes, incoming) = mpsc::channel(PUSHES_WAITING_MAX);
+            let (pushes, incoming) = mpsc::channel(PUSHES_WAITING_MAX.saturating_add(1));
             self.shared.waiting()?.follows.insert(request, pushes);
             let end = Unfollow {
                 shared: Arc::clone(&self.shared),
@@ -312,5 +358,29 @@ impl Link for Stream {
 
     fn path(&self) -> &'static str {
         "quic"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOLLOW: Request = Request(7);
+
+    #[test]
+    fn what_a_full_queue_leaves_out_is_told_without_more_traffic() {
+        let (pushes, mut incoming) = mpsc::channel(3);
+        let mut waiting = Waiting::default();
+        waiting.follows.insert(FOLLOW, pushes);
+        for _ in 0..9 {
+            waiting.push(FOLLOW, Push::Slots(Vec::new()));
+        }
+        let slots = || Ok(Push::Slots(Vec::new()));
+        assert_eq!(incoming.try_recv(), slots());
+        assert_eq!(incoming.try_recv(), slots());
+        assert_eq!(incoming.try_recv(), Ok(Push::Gap));
+        assert!(incoming.try_recv().is_err());
+        waiting.push(FOLLOW, Push::Slots(Vec::new()));
+        assert_eq!(incoming.try_recv(), slots());
     }
 }
