@@ -8,11 +8,13 @@ use std::{
 
 use serde_json::Value;
 
-/// The folder of the binaries: they are built beside the tests.
+/// A binary of the workspace: beside this program, or one folder up if this is a test.
 pub fn binary(name: &str) -> PathBuf {
-    let mut dir = std::env::current_exe().unwrap();
-    dir.pop();
-    dir.pop();
+    let program = std::env::current_exe().unwrap();
+    let mut dir = program.parent().unwrap();
+    if dir.ends_with("deps") {
+        dir = dir.parent().unwrap();
+    }
     let path = dir.join(name);
     if !path.exists() {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -1,4 +1,4 @@
-//! What Martlet reaches, as ratios measured in one interleaved run: `bench [store|quic|document|memory|trips]...`.
+//! What Martlet reaches, as ratios measured in one interleaved run: `bench [store|quic|document|memory|large|trips]...`.
 //!
 //! Figures and their targets stand in `tests/BENCHMARKS.md`.
 
@@ -37,7 +37,7 @@ use martlet_server::{
     serve::{Serving, serve},
     store::segments::{Options, Segments},
 };
-use martlet_tests::{Person, Relay, write_file};
+use martlet_tests::{Person, Relay, processes::World, write_file};
 
 const WRITERS: u8 = 64;
 const ROUNDS: usize = 5;
@@ -276,13 +276,11 @@ async fn raw_quinn() -> f64 {
     DOCUMENT as f64 / began.elapsed().as_secs_f64()
 }
 
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+/// A line of what the kernel says about a process.
+fn status_kib(pid: &str, line: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let found = status.lines().find_map(|found| found.strip_prefix(line))?;
+    found.split_whitespace().next()?.parse().ok()
 }
 
 async fn bench_document() {
@@ -295,7 +293,6 @@ async fn bench_document() {
         .unwrap();
     let path = amal.dir.path().join("video.mp4");
     write_file(&path, DOCUMENT);
-    let before = peak_kib();
     let (mut raw, mut up, mut down, mut sealing) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..3 {
         raw.push(raw_quinn().await);
@@ -343,19 +340,51 @@ async fn bench_document() {
         mib(down),
         down / raw
     );
-    println!(
-        "document: peak memory of client, counsel and relay together grew by {} MiB",
-        (peak_kib() - before) >> 10
-    );
 }
 
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+/// The most memory that a process held, until it ends.
+fn peak_kib_of(mut command: std::process::Command) -> (u64, serde_json::Value) {
+    let mut child = command
+        .arg("--json")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
         .unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        // A process that has just ended has no such line any more.
+        peak = peak.max(status_kib(&child.id().to_string(), "VmHWM:").unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success());
+    (peak, serde_json::from_slice(&done.stdout).unwrap())
+}
+
+/// What sending and fetching a document costs in memory, by processes of their own.
+fn bench_document_memory() {
+    let (world, daemon) = World::start();
+    let (amals, iness, _) = world.case(&daemon);
+    for mib in [64, 512, 2048] {
+        let path = world.path("video.mp4");
+        write_file(&path, mib << 20);
+        let (sender, sent) =
+            peak_kib_of(world.command("amal", &["send", &amals, "--file", path.to_str().unwrap()]));
+        world.ok("ines", &["sync"]);
+        let id = sent["letters"][0]["id"].as_str().unwrap();
+        let to = world.path("received");
+        std::fs::create_dir_all(&to).unwrap();
+        let (receiver, got) =
+            peak_kib_of(world.command("ines", &["get", &iness, id, "--to", to.to_str().unwrap()]));
+        assert_eq!(got["size"], mib << 20);
+        std::fs::remove_file(got["path"].as_str().unwrap()).unwrap();
+        let relay = status_kib(&daemon.child.id().to_string(), "VmHWM:").unwrap();
+        println!(
+            "memory: a document of {mib} MiB: peak {} MiB sending, {} MiB fetching, {} MiB in the relay",
+            sender >> 10,
+            receiver >> 10,
+            relay >> 10
+        );
+    }
 }
 
 async fn bench_memory(dir: &Path) {
@@ -380,7 +409,7 @@ async fn bench_memory(dir: &Path) {
     let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
     let link: martlet_proto::link::RelayLink = ready["link"].as_str().unwrap().parse().unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let idle = resident_kib(child.id());
+    let idle = status_kib(&child.id().to_string(), "VmRSS:").unwrap();
     println!(
         "memory: {:.1} MiB resident at rest (target under 20)",
         idle as f64 / 1024.0
@@ -427,7 +456,7 @@ async fn bench_memory(dir: &Path) {
         followers.push((connected, pushes));
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let busy = resident_kib(child.id());
+    let busy = status_kib(&child.id().to_string(), "VmRSS:").unwrap();
     println!(
         "memory: {:.1} KiB for each of {} idle followers (target under 64)",
         (busy - idle) as f64 / 2000.0,
@@ -538,6 +567,9 @@ async fn main() {
     }
     if wants("memory") {
         bench_memory(dir.path()).await;
+    }
+    if wants("large") {
+        bench_document_memory();
     }
     if wants("trips") {
         bench_trips(dir.path()).await;
