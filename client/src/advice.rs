@@ -42,6 +42,14 @@ words! {
     Self::Usage(Usage::Ambiguous) => "err-usage-ambiguous", "do-usage";
     Self::Usage(Usage::OwnInvite) => "err-usage-own-invite", "do-usage";
     Self::Usage(Usage::CaseEnded) => "err-usage-case-ended", "do-usage";
+    Self::Usage(Usage::NotCounsel) => "err-usage-not-counsel", "do-usage";
+    Self::Usage(Usage::NotCommitter) => "err-usage-not-committer", "do-not-committer";
+    Self::Usage(Usage::AlreadyMember) => "err-usage-already-member", "do-usage";
+    Self::Usage(Usage::OtherRelay) => "err-usage-other-relay", "do-other-relay";
+    Self::Usage(Usage::TooManyMembers) => "err-usage-too-many-members", "do-usage";
+    Self::Usage(Usage::Yourself) => "err-usage-yourself", "do-yourself";
+    Self::Usage(Usage::NoRescue) => "err-usage-no-rescue", "do-no-rescue";
+    Self::Usage(Usage::Change) => "err-usage-change", "do-usage";
     Self::Link(_) => "err-bad-link", "do-bad-link";
     Self::NoVault => "err-no-vault", "do-no-vault";
     Self::VaultExists => "err-vault-exists", "do-vault-exists";
@@ -61,6 +69,7 @@ words! {
     Self::NotFound(Missing::InviteExpired) => "err-invite-expired", "do-invite-expired";
     Self::NotFound(Missing::Case) => "err-not-found-case", "do-not-found-case";
     Self::NotFound(Missing::Member) => "err-not-found-member", "do-not-found-member";
+    Self::NotFound(Missing::Ask) => "err-not-found-ask", "do-not-found-ask";
     Self::NotFound(Missing::Document) => "err-not-found-document", "do-not-found-document";
     Self::NotFound(Missing::Invite) => "err-not-found-invite", "do-not-found-invite";
     Self::Refused(_) => "err-refused", "do-refused";

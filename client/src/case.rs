@@ -5,15 +5,23 @@
 //! of these steps, a case goes on from what the vault holds: letters and commits are sent again with identical bytes.
 
 mod begin;
+mod commit;
+mod epoch;
+mod judge;
+mod letters;
+mod members;
 mod read;
+mod rescue;
 mod send;
 mod show;
+mod tend;
 
 use std::collections::BTreeMap;
 
 use martlet_proto::{
-    Answer, Call, ChannelId, Grant, Keeper, Reader, Refusal, Secret, Token, TokenHash, Writer,
-    case::{CaseContext, Role},
+    Answer, Call, ChannelId, Grant, Keeper, Reader, Refusal, Time, Token, TokenHash, Writer,
+    card::Mailbox,
+    case::{CaseContext, RescueSeeds, Role},
     derive::EpochKeys,
     letter::LetterId,
 };
@@ -21,12 +29,11 @@ use martlet_proto::{
 use crate::{
     entropy::Entropy,
     error::Error,
-    identity::behind_leaf,
     me::Me,
     mls::Group,
     record::{
-        CaseKeys, CaseRecord, LetterRecord, MemberRecord, OutRecord, PendingCommit, Reading, Standing,
-        decode, encode,
+        CaseKeys, CaseRecord, LetterRecord, MemberRecord, OutRecord, PendingCommit, Reading, RescueRecord,
+        Standing, decode, encode,
     },
     vault::{Batch, Name, Table},
     view::{Event, Warning},
@@ -35,6 +42,9 @@ use crate::{
 /// Positions of the log whose heads are kept, to be held against what letters say.
 const HEADS_KEPT: usize = 64;
 
+/// Offered key packages whose private halves are kept: an answer may come to an older one.
+const PACKAGES_KEPT: usize = 3;
+
 /// A case in memory.
 pub struct Case {
     index: u64,
@@ -42,16 +52,33 @@ pub struct Case {
     group: Group,
     keep: Option<Token<Keeper>>,
     pending: Option<PendingCommit>,
+    packages: Vec<Vec<u8>>,
     epoch: Epoch,
     letters: BTreeMap<u64, LetterRecord>,
     by_id: BTreeMap<LetterId, u64>,
     outbox: BTreeMap<u64, OutRecord>,
-    /// Whether everything the relay had when it was last asked was read.
+    round: Round,
+}
+
+/// What is known until the case is looked at anew.
+#[derive(Default)]
+struct Round {
+    /// Everything the relay had when it was last asked was read.
     caught_up: bool,
-    /// Whether the channel must be opened before anything else.
+    /// The epoch's channel must be opened before anything else.
     must_open: bool,
-    /// Whether counsel's inbox must be opened before first contact.
-    inbox_must_open: bool,
+    /// The mailbox that is closed and must be opened first.
+    closed: Option<ChannelId>,
+    /// The mailbox that was opened last.
+    opened: Option<ChannelId>,
+    /// A packet was refused: the rest of the case does not wait for it.
+    packet_refused: bool,
+    /// What time brings was done: letters sent again, a beat, a refresh.
+    tended: bool,
+    /// The answers to this device's asking were read.
+    answers_read: bool,
+    /// Members whose asking is still to be read.
+    asks_unread: Vec<[u8; 32]>,
 }
 
 /// What follows from the group's present epoch.
@@ -91,10 +118,10 @@ impl Epoch {
 /// What a call was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Opening counsel's inbox.
-    OpenInbox,
-    /// First contact: the item of the outbox.
-    Contact(u64),
+    /// Opening a mailbox.
+    OpenMailbox(ChannelId),
+    /// Bringing a packet to a mailbox: the item of the outbox.
+    Packet(u64),
     /// Opening the epoch's channel.
     Open,
     /// Reading on.
@@ -103,6 +130,12 @@ pub enum Purpose {
     Letters(Vec<u64>),
     /// Sending a commit of one's own.
     Commit,
+    /// Asking counsel to be taken in again.
+    Ask,
+    /// Reading what counsel answered.
+    Answers,
+    /// Reading what this member asks.
+    Asks([u8; 32]),
 }
 
 /// What to do next: make the batch durable, then make the call.
@@ -141,7 +174,7 @@ pub fn ratchet_name(id: &[u8; 16]) -> Vec<u8> {
 fn parse_context(bytes: &[u8]) -> Result<CaseContext, Error> {
     let malformed = Error::Protocol("the case's context is malformed");
     match postcard::take_from_bytes::<CaseContext>(bytes) {
-        Ok((context, [])) if context.version == 1 => Ok(context),
+        Ok((context, [])) if context.is_well_formed() => Ok(context),
         Ok(_) | Err(_) => Err(malformed),
     }
 }
@@ -175,13 +208,34 @@ impl Case {
             group,
             keep: keys.keep,
             pending: keys.pending,
+            packages: keys.packages,
             epoch,
             letters,
             by_id,
             outbox,
-            caught_up: false,
-            must_open: false,
-            inbox_must_open: false,
+            round: Round::default(),
+        })
+    }
+
+    /// A case with nothing in it yet.
+    fn begin(
+        index: u64,
+        record: CaseRecord,
+        group: Group,
+        keep: Option<Token<Keeper>>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            index,
+            record,
+            epoch: Epoch::of(&group)?,
+            group,
+            keep,
+            pending: None,
+            packages: Vec::new(),
+            letters: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            round: Round::default(),
         })
     }
 
@@ -197,12 +251,20 @@ impl Case {
 
     /// Forgets that the log was read to its end: something may have come since.
     pub fn look_again(&mut self) {
-        self.caught_up = false;
+        self.round.caught_up = false;
+        self.round.tended = false;
+        self.round.packet_refused = false;
+        self.round.answers_read = false;
+    }
+
+    /// Has the rescue channels read in which members ask counsel, on counsel's devices.
+    pub fn look_for_asks(&mut self) {
+        self.round.asks_unread = self.record.rescues.iter().map(|rescue| rescue.identity).collect();
     }
 
     /// Whether everything the relay had when it was last asked was read.
     pub fn is_caught_up(&self) -> bool {
-        self.caught_up
+        self.round.caught_up
     }
 
     /// The epoch's channel and the right to read it, to follow it; and where to follow it from.
@@ -232,20 +294,28 @@ impl Case {
     ) -> Result<Turn, Error> {
         let wrong = Error::Protocol("the relay answered another question");
         match (purpose, answer) {
-            (Purpose::OpenInbox, Ok(Answer::Tip(_))) => {
-                self.inbox_must_open = false;
+            (Purpose::OpenMailbox(channel), Ok(Answer::Tip(_))) => {
+                self.round.closed = None;
+                self.round.opened = Some(channel);
                 Ok(Turn::default())
             }
-            (Purpose::Contact(_), Err(Refusal::Closed)) if !self.inbox_must_open => {
-                self.inbox_must_open = true;
+            (Purpose::Packet(out), Ok(Answer::Placed(_))) => Ok(self.packet_placed(out)),
+            (Purpose::Ask, Ok(Answer::Placed(_))) => self.ask_placed(),
+            (Purpose::Answers, Ok(Answer::Slots(slots))) => self.take_answers(me, slots, now, entropy),
+            (Purpose::Asks(identity), Ok(Answer::Slots(slots))) => self.take_asks(&identity, slots, now),
+            (
+                Purpose::Packet(_) | Purpose::Ask | Purpose::Answers | Purpose::Asks(_),
+                Err(Refusal::Closed),
+            ) => self.mailbox_closed(),
+            (Purpose::Packet(_), Err(_)) if self.epoch.context.committer.is_some() => {
+                self.round.packet_refused = true;
                 Ok(Turn::default())
             }
-            (Purpose::Contact(out), Ok(Answer::Placed(_))) => Ok(self.contact_made(out)),
-            (Purpose::Open, Ok(Answer::Tip(tip))) => self.opened(&tip),
+            (Purpose::Open, Ok(Answer::Tip(tip))) => self.opened(&tip, now),
             (Purpose::Read, Ok(Answer::Slots(slots))) => self.take_slots(me, slots, now, entropy),
-            (Purpose::Letters(sent), Ok(Answer::Placed(placed))) => self.letters_placed(&sent, &placed),
+            (Purpose::Letters(sent), Ok(Answer::Placed(placed))) => self.letters_placed(&sent, &placed, now),
             (Purpose::Commit, Ok(Answer::Placed(_))) | (Purpose::Letters(_), Err(Refusal::Sealed)) => {
-                self.caught_up = false;
+                self.round.caught_up = false;
                 Ok(Turn::default())
             }
             (Purpose::Letters(sent), Err(Refusal::Conflict)) => Ok(self.forget_sealed(&sent)),
@@ -253,7 +323,7 @@ impl Case {
                 Purpose::Read | Purpose::Letters(_) | Purpose::Commit,
                 Err(Refusal::Closed | Refusal::OtherIncarnation),
             ) => {
-                self.must_open = true;
+                self.round.must_open = true;
                 Ok(Turn::default())
             }
             (_, Err(refusal)) => Err(Error::Refused(refusal)),
@@ -261,15 +331,18 @@ impl Case {
         }
     }
 
-    fn role_of(&self, identity: &[u8; 32]) -> Option<Role> {
-        self.epoch.context.role(identity)
+    /// A mailbox vanished, or nobody has opened it yet: the next call opens it.
+    fn mailbox_closed(&mut self) -> Result<Turn, Error> {
+        let channel = self.next_mailbox().map(|mailbox| mailbox.channel());
+        if channel.is_none() || self.round.opened == channel {
+            return Err(Error::Refused(Refusal::Closed));
+        }
+        self.round.closed = channel;
+        Ok(Turn::default())
     }
 
-    /// The identity behind a leaf of the present epoch.
-    fn identity_at(&self, leaf: u32) -> Option<[u8; 32]> {
-        let members = self.group.members();
-        let member = members.iter().find(|member| member.index == leaf)?;
-        behind_leaf(&member.credential, &member.signature_key)
+    fn role_of(&self, identity: &[u8; 32]) -> Option<Role> {
+        self.epoch.context.role(identity)
     }
 
     /// Puts what changes with nearly every step into a batch.
@@ -279,6 +352,7 @@ impl Case {
             group: self.group.to_blob().map_err(internal)?.to_vec(),
             keep: self.keep.clone(),
             pending: self.pending.clone(),
+            packages: self.packages.clone(),
         };
         batch.put_ratchet(&ratchet_name(&self.record.id), encode(&keys)?);
         Ok(())
@@ -299,6 +373,17 @@ impl Case {
 
     fn out_name(&self, out: u64) -> Name {
         Name::new(Table::Outbox, self.record.id, out)
+    }
+
+    /// The mailbox of the next call that goes to one.
+    fn next_mailbox(&self) -> Option<Mailbox> {
+        self.packet_mailbox().or_else(|| self.rescue_mailbox())
+    }
+
+    /// Keeps the private half of a key package that was offered.
+    fn keep_package(&mut self, package: &crate::mls::Package) {
+        self.packages.insert(0, package.private.to_vec());
+        self.packages.truncate(PACKAGES_KEPT);
     }
 
     fn warn(&mut self, warning: Warning, events: &mut Vec<Event>) {
@@ -322,49 +407,55 @@ fn keep_info(group: &[u8], keep: &TokenHash) -> Vec<u8> {
     [martlet_proto::case::KEEP_INFO, group, keep.as_bytes()].concat()
 }
 
-fn fresh_reading() -> Reading {
-    Reading::default()
-}
-
 fn member(identity: [u8; 32], name: &str, role: Role) -> MemberRecord {
     MemberRecord {
         identity,
         name: martlet_proto::clean(name).replace(['\n', '\t'], " "),
         role,
         verified: false,
+        present: true,
     }
 }
 
-/// What both sides of a first contact put into their records alike.
+/// What both sides of a first contact, and whoever is added later, put into their records alike.
 struct Beginning {
     id: [u8; 16],
     label: String,
-    members: Vec<MemberRecord>,
-    rescue_counsel: Secret<32>,
-    rescue_client: Secret<32>,
     relay: martlet_proto::link::RelayAddress,
     admission: Option<martlet_proto::Admission>,
+    rescue: Option<RescueSeeds>,
+    rescues: Vec<RescueRecord>,
     commit_due: bool,
 }
 
 impl Beginning {
-    fn record(self) -> CaseRecord {
+    fn record(self, context: &CaseContext, now: Time) -> CaseRecord {
+        let people = context.people.iter();
         CaseRecord {
             id: self.id,
             label: self.label,
             relay: self.relay,
             admission: self.admission,
-            members: self.members,
-            rescue_counsel: self.rescue_counsel,
-            rescue_client: self.rescue_client,
-            reading: fresh_reading(),
+            members: people
+                .map(|person| member(person.identity, &person.name, person.role))
+                .collect(),
+            rescue: self.rescue,
+            rescues: self.rescues,
+            reading: Reading::default(),
             next_letter: 0,
             next_out: 0,
             unread: 0,
             last: None,
             receipts_due: Vec::new(),
             commit_due: self.commit_due,
-            holding: false,
+            held_since: None,
+            wishes: Vec::new(),
+            asks: Vec::new(),
+            asking: None,
+            committed: None,
+            refreshed: now,
+            heard: None,
+            beat: None,
             standing: Standing::Member,
             warnings: Vec::new(),
         }

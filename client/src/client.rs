@@ -20,6 +20,7 @@ mod drive;
 mod follow;
 mod inbox;
 mod keep;
+mod members;
 mod opening;
 
 use std::{
@@ -478,7 +479,7 @@ impl Client {
 impl Core {
     fn view(&self, case: &Case) -> CaseView {
         let uploads = self.uploads.iter().filter(|(id, ..)| id == case.id()).count();
-        case.view(&self.me, u64::try_from(uploads).unwrap_or(u64::MAX))
+        case.view(&self.me, u64::try_from(uploads).unwrap_or(u64::MAX), now())
     }
 
     fn find(&self, reference: &str) -> Result<&Case, Error> {

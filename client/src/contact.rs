@@ -2,11 +2,10 @@
 
 use martlet_proto::{
     ChannelId, Envelope, Kind, Time,
-    card::{Card, Inbox, SIGNED_AS, SignedCard},
+    card::{Card, Inbox, Mailbox, SIGNED_AS, SignedCard},
     case::{ENCAPSULATED_BYTES, PACKET_INFO, Packet, SUITE},
     derive::CardKeys,
     envelope::NONCE,
-    limits::NAME_BYTES_MAX,
     link::Pin,
     pad,
 };
@@ -52,9 +51,11 @@ pub fn make_card(
         keep: invite.card.keep.hash(),
         packages: vec![package.public.clone()],
         inbox: Inbox {
-            write: invite.inbox.write.clone(),
-            read: invite.inbox.read.hash(),
-            keep: invite.inbox.keep.hash(),
+            mailbox: Mailbox {
+                write: invite.inbox.write.clone(),
+                read: invite.inbox.read.hash(),
+                keep: invite.inbox.keep.hash(),
+            },
             key: sealed::public_key(&invite.inbox_key).map_err(internal)?,
         },
         admission: Some(invite.home.admission.clone()),
@@ -117,8 +118,13 @@ pub fn seal_packet(
         return Err(too_large);
     };
     let plain = pad::pad_to(&content, room).map(Zeroizing::new).ok_or(too_large)?;
-    let sealed = sealed::seal(&inbox.key, &packet_info(pin, &inbox.channel()), &plain, entropy)
-        .map_err(|_| Error::Protocol("the inbox's key is malformed"))?;
+    let sealed = sealed::seal(
+        &inbox.key,
+        &packet_info(pin, &inbox.mailbox.channel()),
+        &plain,
+        entropy,
+    )
+    .map_err(|_| Error::Protocol("the inbox's key is malformed"))?;
     Envelope::new(sealed.into()).ok_or(Error::Internal("a packet fills no envelope"))
 }
 
@@ -128,5 +134,5 @@ pub fn open_packet(invite: &InviteRecord, envelope: &Envelope) -> Option<Packet>
     let plain = sealed::open(&invite.inbox_key, &info, envelope.as_bytes()).ok()?;
     let content = Zeroizing::new(pad::unpad(plain.to_vec())?);
     let (packet, rest) = postcard::take_from_bytes::<Packet>(&content).ok()?;
-    (rest.is_empty() && packet.name.len() <= NAME_BYTES_MAX).then_some(packet)
+    rest.is_empty().then_some(packet)
 }

@@ -95,6 +95,30 @@ pub enum Usage {
     /// The case can no longer be written to.
     #[error("this case can no longer be written to")]
     CaseEnded,
+    /// Only counsel may do this.
+    #[error("only counsel can do this in a case")]
+    NotCounsel,
+    /// Another of counsel's devices leads the case.
+    #[error("another of counsel's devices leads this case")]
+    NotCommitter,
+    /// Who is to be added is in the case.
+    #[error("they are in this case already")]
+    AlreadyMember,
+    /// Who is to be added has their inbox elsewhere.
+    #[error("their invite is on another relay than this case")]
+    OtherRelay,
+    /// A case holds no more people or devices.
+    #[error("a case holds no more people or devices")]
+    TooManyMembers,
+    /// One cannot remove oneself, nor leave while leading the case.
+    #[error("this cannot be done to oneself")]
+    Yourself,
+    /// Nobody could answer.
+    #[error("this case knows nobody who could take this device in again")]
+    NoRescue,
+    /// The group does not allow it.
+    #[error("the change cannot be made in this case")]
+    Change,
 }
 
 /// What can fail to verify.
@@ -128,6 +152,9 @@ pub enum Missing {
     /// No such member of the case.
     #[error("there is no such member in the case")]
     Member,
+    /// The member asked for nothing.
+    #[error("this member does not ask to be taken in again")]
+    Ask,
     /// No such document in the case.
     #[error("there is no such document in the case")]
     Document,

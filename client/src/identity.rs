@@ -64,6 +64,11 @@ pub fn leaf_public(signer: &Secret<32>) -> [u8; 32] {
     SigningKey::from_bytes(signer.expose()).verifying_key().to_bytes()
 }
 
+/// Signs labelled bytes with a leaf's key, outside MLS: MLS itself signs nothing that begins so.
+pub fn sign_with_leaf(signer: &Secret<32>, labelled: &[u8]) -> Signature {
+    Signature::new(SigningKey::from_bytes(signer.expose()).sign(labelled).to_bytes())
+}
+
 /// Groups of five digits that stand for some bytes, for people to compare.
 fn digits<const GROUPS: usize, const BYTES: usize>(secret: &[u8], label: &str) -> String {
     let mut bytes = [0; BYTES];

@@ -186,13 +186,14 @@ pub fn receive(
     keys: &PackageKeys,
     envelope: &Envelope,
     index: u64,
+    now: Time,
     entropy: &mut Entropy,
 ) -> Result<Option<(Case, Batch)>, Error> {
     let Some(packet) = open_packet(invite, envelope) else {
         return Ok(None);
     };
     for key in &keys.packages {
-        match Case::join(me, invite, packet.clone(), &key.private, index, entropy) {
+        match Case::join(me, invite, packet.clone(), &key.private, index, now, entropy) {
             Ok(joined) => return Ok(Some(joined)),
             Err(Error::Protocol(_)) => {}
             Err(other) => return Err(other),

@@ -22,7 +22,7 @@ mod tests;
 
 pub use change::{Change, Commit, Member, Processed};
 pub use group::Group;
-pub use package::{Leaf, Package, PackageInfo, inspect_package, keypackage};
+pub use package::{Leaf, Package, PackageInfo, describe_package, inspect_package, keypackage};
 pub use provider::Provider;
 pub use staged::Staged;
 

@@ -2,8 +2,8 @@
 
 use martlet_proto::{
     Admission, Cursor, Day, EntryId, Envelope, Head, Keeper, Secret, Seq, Time, Token,
-    card::{Inbox, Uses},
-    case::Role,
+    card::{Inbox, Mailbox, Uses},
+    case::{Person, RescueSeeds, Role},
     derive::Keys,
     letter::{Letter, LetterId, Manifest},
     link::RelayAddress,
@@ -155,12 +155,10 @@ pub struct CaseRecord {
     pub admission: Option<Admission>,
     /// Who is in it, in ascending order of identity.
     pub members: Vec<MemberRecord>,
-    /// The seed of the rescue channel towards counsel.
-    #[serde(with = "sealed")]
-    pub rescue_counsel: Secret<32>,
-    /// And of the one towards the client.
-    #[serde(with = "sealed")]
-    pub rescue_client: Secret<32>,
+    /// How this member asks counsel for help; counsel's own devices have none.
+    pub rescue: Option<RescueSeeds>,
+    /// On counsel's devices: where others ask.
+    pub rescues: Vec<RescueRecord>,
     /// How far this epoch's channel was read.
     pub reading: Reading,
     /// The number of the next letter kept here.
@@ -175,12 +173,103 @@ pub struct CaseRecord {
     pub receipts_due: Vec<LetterId>,
     /// Whether this device must commit when it has read to the end.
     pub commit_due: bool,
-    /// Whether letters wait for the next epoch, because the channel is in another incarnation.
-    pub holding: bool,
+    /// Since when letters wait for the next epoch, because the channel is in another incarnation.
+    pub held_since: Option<Time>,
+    /// What the next commit of this device is to change.
+    pub wishes: Vec<Wish>,
+    /// Who asked counsel to be taken in again.
+    pub asks: Vec<Ask>,
+    /// This device's own asking.
+    pub asking: Option<Asking>,
+    /// When this device's last commit took effect.
+    pub committed: Option<Time>,
+    /// When this device's keys in the case were last made anew.
+    pub refreshed: Time,
+    /// When counsel's devices were last heard of.
+    pub heard: Option<Time>,
+    /// The day of this device's last beat.
+    pub beat: Option<Day>,
     /// Whether this device can go on.
     pub standing: Standing,
     /// What the owner should know.
     pub warnings: Vec<Warning>,
+}
+
+/// Where a member asks counsel for help, as counsel sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RescueRecord {
+    /// The member.
+    pub identity: [u8; 32],
+    /// The seeds of both channels.
+    pub seeds: RescueSeeds,
+    /// How far the one towards counsel was read.
+    pub cursor: Option<Cursor>,
+}
+
+/// A change of a case that waits for this device's next commit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Wish {
+    /// Add somebody with all their devices.
+    Add {
+        /// Who.
+        person: Person,
+        /// Their devices' key packages.
+        packages: Vec<Vec<u8>>,
+        /// Where the Welcome goes.
+        inbox: Inbox,
+    },
+    /// Remove somebody with all their devices.
+    Remove {
+        /// Who.
+        identity: [u8; 32],
+    },
+    /// Give a device fresh keys: it is removed and added in one commit.
+    Refresh {
+        /// Its leaf key, before and after.
+        leaf: [u8; 32],
+        /// The fresh key package.
+        package: Vec<u8>,
+    },
+    /// Take somebody in again who lost the thread, or a device.
+    Readmit {
+        /// Who.
+        identity: [u8; 32],
+        /// The fresh key package.
+        package: Vec<u8>,
+    },
+    /// Become the committer in place of another of counsel's devices.
+    TakeOver,
+    /// Change how long letters are kept on the side of this role.
+    Retain {
+        /// Client or counsel.
+        side: Role,
+        /// Days; `None` for as long as that side likes.
+        days: Option<u32>,
+    },
+}
+
+/// Somebody's request to be taken in again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ask {
+    /// Who asks.
+    pub identity: [u8; 32],
+    /// Their fresh key package.
+    pub package: Vec<u8>,
+    /// When it came in.
+    pub received: Time,
+}
+
+/// This device's own request to be taken in again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asking {
+    /// Its entry's name.
+    pub entry: EntryId,
+    /// The sealed request.
+    pub envelope: Envelope,
+    /// Whether it is at the relay.
+    pub placed: bool,
+    /// How far the answers were read.
+    pub cursor: Option<Cursor>,
 }
 
 /// Whether a device can go on in a case.
@@ -214,6 +303,8 @@ pub struct MemberRecord {
     pub role: Role,
     /// Whether the safety number was compared and matched.
     pub verified: bool,
+    /// Whether they are in the case now. Who left stays known by name.
+    pub present: bool,
 }
 
 /// A case's ratchet state: sealed under a key that changes with every transaction.
@@ -225,17 +316,32 @@ pub struct CaseKeys {
     pub keep: Option<Token<Keeper>>,
     /// A commit of one's own that is on its way.
     pub pending: Option<PendingCommit>,
+    /// The private halves of the key packages that were offered for a refresh or in asking for help, newest first.
+    pub packages: Vec<Vec<u8>>,
 }
 
 /// A commit of one's own: resent with identical bytes until it is seen in the log, or another is.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct PendingCommit {
-    /// Its entry's name.
-    pub entry: EntryId,
-    /// The sealed commit.
-    pub envelope: Envelope,
+    /// The entries that are sealed in together: the commit, and the Welcome for those who are in the case already.
+    pub items: Vec<SealedItem>,
     /// The right to seal the next epoch's channel.
     pub keep: Token<Keeper>,
+    /// The rescue channels of the next epoch's members.
+    pub rescues: Vec<RescueRecord>,
+    /// What goes out once the commit is in the log.
+    pub packets: Vec<(Mailbox, SealedItem)>,
+    /// How many wishes, from the first on, it fulfils.
+    pub wishes: usize,
+}
+
+/// An entry as it goes to the relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedItem {
+    /// The entry's name.
+    pub entry: EntryId,
+    /// The sealed content.
+    pub envelope: Envelope,
 }
 
 /// A letter that is kept.
@@ -253,11 +359,15 @@ pub struct LetterRecord {
     pub queued: bool,
     /// The identities from which a receipt came.
     pub delivered_to: Vec<[u8; 32]>,
+    /// For one's own: the identities to which it was written.
+    pub to: Vec<[u8; 32]>,
+    /// For one's own: when it last reached the relay.
+    pub placed: Option<Time>,
 }
 
 impl LetterRecord {
     /// A letter of the owner's that waits to be sent.
-    pub fn own(letter: Letter, from: [u8; 32], written: Time) -> Self {
+    pub fn own(letter: Letter, from: [u8; 32], to: Vec<[u8; 32]>, written: Time) -> Self {
         Self {
             letter,
             from,
@@ -265,6 +375,8 @@ impl LetterRecord {
             read: true,
             queued: true,
             delivered_to: Vec::new(),
+            to,
+            placed: None,
         }
     }
 }
@@ -272,14 +384,12 @@ impl LetterRecord {
 /// Something that waits to be sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum OutRecord {
-    /// First contact.
-    Contact {
+    /// A packet that brings somebody into the case.
+    Packet {
         /// Where it goes.
-        inbox: Inbox,
-        /// The entry's name.
-        entry: EntryId,
+        to: Mailbox,
         /// The sealed packet.
-        envelope: Envelope,
+        sealed: SealedItem,
     },
     /// A letter.
     Letter {
@@ -295,10 +405,42 @@ pub enum OutRecord {
 pub struct SealedLetter {
     /// The epoch.
     pub epoch: u64,
-    /// The entry's name.
-    pub entry: EntryId,
     /// The sealed letter.
-    pub envelope: Envelope,
+    pub item: SealedItem,
+}
+
+/// A change of a case, noted among its letters as a letter of kind [`NOTICE_KIND`](martlet_proto::letter::NOTICE_KIND).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// Somebody was added.
+    Added {
+        /// Their identity key.
+        identity: [u8; 32],
+        /// Their role.
+        role: Role,
+    },
+    /// Somebody was removed, or left.
+    Removed {
+        /// Their identity key.
+        identity: [u8; 32],
+    },
+    /// Somebody was taken in again, as a new device.
+    Returned {
+        /// Their identity key.
+        identity: [u8; 32],
+    },
+    /// Another of counsel's devices commits from now on.
+    Committer {
+        /// The identity key of its owner.
+        identity: [u8; 32],
+    },
+    /// How long letters are kept was changed.
+    Retention {
+        /// Days on the client's side.
+        client_days: Option<u32>,
+        /// Days on counsel's side.
+        counsel_days: Option<u32>,
+    },
 }
 
 /// A document on its way out: spooled in the vault's folder, its letter follows when it is at the relay.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub use crate::record::Standing;
 use martlet_proto::{Day, Time, card::Uses, case::Role, letter::LetterId};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,12 @@ pub struct CaseView {
     pub last: Option<Time>,
     /// What the owner should know about it.
     pub warnings: Vec<Warning>,
+    /// Whether this device can go on in it.
+    pub standing: Standing,
+    /// The members who ask to be taken in again, on counsel's devices.
+    pub asks: Vec<String>,
+    /// When counsel's devices were last heard of, on the devices of others.
+    pub heard: Option<Time>,
 }
 
 /// Something that should not happen with an honest relay and honest members.
@@ -81,6 +88,12 @@ pub enum Warning {
     RelayForgot,
     /// This device cannot follow the case any more; it must be taken in again.
     Lost,
+    /// Counsel removed this device.
+    Removed,
+    /// Nothing came from counsel's devices for three days: the relay may withhold it.
+    Silent,
+    /// A member asks to be taken in again.
+    Asks,
 }
 
 /// A letter.
@@ -229,6 +242,28 @@ pub struct Status {
     pub clock_off: bool,
 }
 
+/// A relay that this person uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayView {
+    /// Where it is.
+    pub addresses: Vec<String>,
+    /// SHA-256 of its key.
+    pub pin: [u8; 32],
+    /// Whether new invites are made there.
+    pub home: bool,
+    /// Cases that live there.
+    pub cases: u64,
+}
+
+/// What came of asking to be taken in again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Cases in which this device asks.
+    pub asked: u64,
+    /// Whether some of it still waits to be sent.
+    pub queued: bool,
+}
+
 /// Something that happened while following.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -260,6 +295,18 @@ pub enum Event {
     Case {
         /// The case.
         case: CaseView,
+    },
+    /// A member asks to be taken in again: let them, once you are sure who asks.
+    Asks {
+        /// The case.
+        case: String,
+        /// The member.
+        member: String,
+    },
+    /// This device was taken in again.
+    Returned {
+        /// The case.
+        case: String,
     },
     /// The relay was reached.
     Online,

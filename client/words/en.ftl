@@ -10,6 +10,18 @@ err-usage-days = the number of days must be from 1 to 365
 err-usage-ambiguous = this fits more than one; write more of it
 err-usage-own-invite = this invite is your own
 err-usage-case-ended = this case can no longer be written to
+err-usage-not-counsel = only counsel can do this in a case
+err-usage-not-committer = another of counsel's devices leads this case
+do-not-committer = Nothing was changed. Do it on that device; if it is lost, lead the case from here with `martlet takeover CASE`.
+err-usage-already-member = they are in this case already
+err-usage-other-relay = their invite is on another relay than this case
+do-other-relay = Nothing was changed. Ask them for an invite on this case's relay: `martlet relay add LINK`, then `martlet invite`.
+err-usage-too-many-members = a case holds no more people or devices
+err-usage-yourself = this cannot be done to oneself
+do-yourself = Nothing was changed. Whoever leads a case cannot leave it; another of counsel's devices takes over first.
+err-usage-no-rescue = this case knows nobody who could take this device in again
+do-no-rescue = Ask the others, by voice or in person, to add you with a new invite of yours.
+err-usage-change = the change cannot be made in this case
 do-usage = Nothing was done. See `martlet help` for how to write the command.
 
 err-bad-link = the invite or link cannot be read: { $detail }
@@ -51,6 +63,8 @@ err-not-found-case = there is no such case
 do-not-found-case = `martlet cases` lists the cases.
 err-not-found-member = there is no such member in the case
 do-not-found-member = `martlet cases` lists the members of each case.
+err-not-found-ask = this member does not ask to be taken in again
+do-not-found-ask = They run `martlet rejoin` on their device first.
 err-not-found-document = there is no such document in the case
 do-not-found-document = `martlet read CASE --all` lists the documents of a case.
 err-not-found-invite = there is no such invite
@@ -68,7 +82,10 @@ do-internal = This is a fault of martlet. Your vault is kept; please report it.
 # Beside a case.
 warn-relay-differs = WARNING: the relay showed different things to different people. Talk to the others another way.
 warn-relay-forgot = The relay lost this case's channel. Letters wait here until counsel's device is online.
-warn-lost = This device cannot follow the case any more. Ask for a new invite.
+warn-lost = This device cannot follow the case any more. It has asked counsel to be taken in again; call them, so that they know it is you.
+warn-removed = You were removed from this case. What came before stays here; nothing new is read or sent.
+warn-silent = Nothing came from counsel's devices for three days. The relay may be holding it back: do not take silence for peace, reach counsel another way.
+warn-asks = Somebody asks to be taken in again with a new device. Speak with them first, then: martlet readmit CASE MEMBER
 warn-unknown = WARNING: something is wrong that this version has no words for. Update martlet.
 
 # The prompts.

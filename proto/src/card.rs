@@ -55,18 +55,25 @@ pub enum Uses {
 /// An inbox as those see it who write to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inbox {
+    /// Its channel.
+    pub mailbox: Mailbox,
+    /// The X-Wing public key that packets are sealed to (1,216 bytes).
+    pub key: Vec<u8>,
+}
+
+/// A channel of class inbox as those see it who write to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mailbox {
     /// The right to open it and append to it.
     pub write: Token<Writer>,
     /// H(read).
     pub read: TokenHash,
     /// H(keep).
     pub keep: TokenHash,
-    /// The X-Wing public key that packets are sealed to (1,216 bytes).
-    pub key: Vec<u8>,
 }
 
-impl Inbox {
-    /// The inbox's channel.
+impl Mailbox {
+    /// The channel.
     pub fn channel(&self) -> ChannelId {
         ChannelId::commit(
             Class::Inbox,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Day, Keeper, Secret, Token, TokenHash, link::RelayAddress};
+use crate::{Admission, Day, Keeper, Secret, Token, TokenHash, limits, link::RelayAddress};
 
 /// The MLS cipher suite of every case: `MLS_256_XWING_CHACHA20POLY1305_SHA256_Ed25519`.
 pub const SUITE: u16 = 0x004D;
@@ -16,6 +16,8 @@ pub const CREDENTIAL_SIGNED_AS: &[u8] = b"martlet/1 credential";
 pub const PACKET_INFO: &[u8] = b"martlet/1 packet";
 /// What the HPKE info of a keep share begins with.
 pub const KEEP_INFO: &[u8] = b"martlet/1 keep";
+/// What stands before group id, epoch and commit when a [`SignedCommit`] is signed.
+pub const COMMIT_SIGNED_AS: &[u8] = b"martlet/1 commit";
 
 /// An Ed25519 signature: 64 bytes on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,13 +80,24 @@ pub enum Role {
     Observer,
 }
 
+/// A person in a case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// Their identity key (Ed25519).
+    pub identity: [u8; 32],
+    /// What they are.
+    pub role: Role,
+    /// The name they give themselves. Unverified.
+    pub name: String,
+}
+
 /// What all members of an epoch agree on: the content of the GroupContext extension, in postcard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseContext {
     /// 1.
     pub version: u8,
-    /// Each person's role, by identity key, in ascending order of the keys.
-    pub roles: Vec<([u8; 32], Role)>,
+    /// Everyone who has a leaf in the group, in ascending order of identity.
+    pub people: Vec<Person>,
     /// The leaf signature key of the one device that commits; `None` until counsel's first commit.
     pub committer: Option<[u8; 32]>,
     /// The relay the case lives on.
@@ -98,41 +111,105 @@ pub struct CaseContext {
 }
 
 impl CaseContext {
+    /// The person of an identity, if they are in the case.
+    pub fn person(&self, identity: &[u8; 32]) -> Option<&Person> {
+        self.people.iter().find(|person| person.identity == *identity)
+    }
+
     /// The role of an identity, if it has one.
     pub fn role(&self, identity: &[u8; 32]) -> Option<Role> {
-        self.roles
-            .iter()
-            .find(|(key, _)| key == identity)
-            .map(|(_, role)| *role)
+        self.person(identity).map(|person| person.role)
+    }
+
+    /// Whether it is of this version, within the limits, and its people in order and none there twice.
+    pub fn is_well_formed(&self) -> bool {
+        self.version == 1
+            && self.people.len() <= limits::PEOPLE_MAX
+            && self
+                .people
+                .iter()
+                .all(|person| person.name.len() <= limits::NAME_BYTES_MAX)
+            && self.people.is_sorted_by(|one, next| one.identity < next.identity)
     }
 }
 
-/// One counsel device's share of a commit's AAD: the next epoch's keep token, sealed to its keep key.
+/// A commit as it stands in an entry of kind commit, in postcard.
+///
+/// The signature is counsel's, outside MLS, so that every member can judge who made a commit before trying to apply
+/// it: what only some can apply must not be able to come from somebody who may not commit at all. SPEC.md 10.2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedCommit {
+    /// The leaf signature key of the device that made it.
+    pub leaf: [u8; 32],
+    /// The MLS commit (MLSMessage).
+    pub message: Vec<u8>,
+    /// By the leaf key over [`signed`](Self::signed).
+    pub signature: Signature,
+}
+
+impl SignedCommit {
+    /// The bytes that the leaf key signs: label ‖ MLS group id ‖ epoch (u64, big-endian) ‖ MLSMessage.
+    pub fn signed(group: &[u8; 16], epoch: u64, message: &[u8]) -> Vec<u8> {
+        [COMMIT_SIGNED_AS, group, &epoch.to_be_bytes(), message].concat()
+    }
+}
+
+/// The seeds of the two rescue channels between one member and counsel. SPEC.md 10.4.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescueSeeds {
+    /// Of the channel that counsel reads.
+    #[serde(with = "crate::secret::sealed")]
+    pub to_counsel: Secret<32>,
+    /// Of the channel that the member reads.
+    #[serde(with = "crate::secret::sealed")]
+    pub to_member: Secret<32>,
+}
+
+/// What counsel's devices know of a case beyond what every member knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounselSecrets {
+    /// The right to seal the epoch's channel.
+    pub keep: Token<Keeper>,
+    /// The rescue seeds of each member that has some, by identity.
+    pub rescues: Vec<([u8; 32], RescueSeeds)>,
+}
+
+/// One counsel device's share of a commit's AAD: the next epoch's [`CounselSecrets`], sealed to its keep key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepShare {
     /// The leaf signature key of the device.
     pub device: [u8; 32],
-    /// HPKE: encapsulated key ‖ ciphertext. `info` is [`KEEP_INFO`] ‖ MLS group id ‖ H(keep).
+    /// HPKE: encapsulated key ‖ ciphertext of the postcard. `info` is [`KEEP_INFO`] ‖ MLS group id ‖ H(keep).
     pub sealed: Vec<u8>,
 }
 
-/// First contact: what a client puts into counsel's inbox, in postcard, padded, sealed by HPKE.
+/// How a person comes into a case: what goes into their inbox, in postcard, padded, sealed by HPKE.
 ///
 /// `info` is [`PACKET_INFO`] ‖ relay pin ‖ inbox channel id ‖ suite (u16, big-endian).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
     /// The MLS Welcome (MLSMessage).
     pub welcome: Vec<u8>,
-    /// What the rescue channels of these two are derived from, towards counsel.
-    #[serde(with = "crate::secret::sealed")]
-    pub rescue_counsel: Secret<32>,
-    /// And towards the client.
-    #[serde(with = "crate::secret::sealed")]
-    pub rescue_client: Secret<32>,
-    /// The keep token of the first epoch's channel.
-    pub keep: Token<Keeper>,
-    /// The name the client gives themselves. Unverified.
-    pub name: String,
+    /// The right to open channels on the case's relay, passed on.
+    pub admission: Option<Admission>,
+    /// For whoever is not counsel: how to ask counsel for help.
+    pub rescue: Option<RescueSeeds>,
+    /// For counsel only.
+    pub secrets: Option<CounselSecrets>,
+}
+
+/// What stands in the entries of rescue channels, in postcard, in an envelope of kind packet. SPEC.md 10.4.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rescue {
+    /// To counsel: the sender cannot go on and asks to be taken in again.
+    Ask {
+        /// A fresh MLS key package (MLSMessage) of the same identity.
+        package: Vec<u8>,
+        /// The epoch in which the sender was last.
+        epoch: u64,
+    },
+    /// To the member: welcome back.
+    Answer(Packet),
 }
 
 /// The bytes of HPKE's encapsulated key for X-Wing.

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Admission, Bind, ChannelId, Class, EntryId, Grant, Keeper, Reader, Secret, Token, TokenHash, Writer,
-    log::Mark,
+    card::Mailbox, log::Mark,
 };
 
 /// The label under which the epoch secret comes out of an MLS group (RFC 9420, section 8.5); empty context.
@@ -205,15 +205,34 @@ impl RescueKeys {
         }
     }
 
+    /// The channel as its writer sees it.
+    pub fn mailbox(&self) -> Mailbox {
+        Mailbox {
+            write: self.write.clone(),
+            read: self.read.hash(),
+            keep: self.keep.hash(),
+        }
+    }
+
     /// The rescue channel.
     pub fn channel(&self) -> ChannelId {
-        ChannelId::commit(
-            Class::Inbox,
-            &self.read.hash(),
-            &self.write.hash(),
-            &self.keep.hash(),
-            &Bind::NONE,
-        )
+        self.mailbox().channel()
+    }
+
+    /// The grant to read it.
+    pub fn reader(&self) -> Grant<Reader> {
+        Grant {
+            channel: self.channel(),
+            token: self.read.clone(),
+        }
+    }
+
+    /// The grant to trim and drop it.
+    pub fn keeper(&self) -> Grant<Keeper> {
+        Grant {
+            channel: self.channel(),
+            token: self.keep.clone(),
+        }
     }
 }
 

@@ -54,6 +54,10 @@ pub struct Letter {
     pub body: Vec<u8>,
 }
 
+/// The kind that no letter on its way has: clients keep their own notes of what changed in a case under it. One that
+/// comes from somebody is dropped.
+pub const NOTICE_KIND: u16 = 4;
+
 /// What a letter says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -63,8 +67,6 @@ pub enum Body {
     Document(Manifest),
     /// Kind 3: these letters arrived and are stored.
     Receipt(Vec<LetterId>),
-    /// Kind 4: something about the case itself.
-    Notice(String),
     /// Kind 5: the sender wishes to leave.
     Leave,
     /// Kind 6: the sender wishes to be removed and added again; an MLS key package.
@@ -121,7 +123,6 @@ impl Letter {
             Body::Text(text) => (1, bytes(postcard::to_allocvec(text))?),
             Body::Document(manifest) => (2, bytes(postcard::to_allocvec(manifest))?),
             Body::Receipt(ids) => (3, bytes(postcard::to_allocvec(ids))?),
-            Body::Notice(text) => (4, bytes(postcard::to_allocvec(text))?),
             Body::Leave => (5, Vec::new()),
             Body::Refresh(package) => (6, bytes(postcard::to_allocvec(package))?),
             Body::Beat => (7, Vec::new()),
@@ -152,7 +153,6 @@ impl Letter {
             1 => Body::Text(parse(&self.body)?),
             2 => Body::Document(parse(&self.body)?),
             3 => Body::Receipt(parse(&self.body)?),
-            4 => Body::Notice(parse(&self.body)?),
             5 => Body::Leave,
             6 => Body::Refresh(parse(&self.body)?),
             7 => Body::Beat,
@@ -166,7 +166,7 @@ impl Body {
     /// Whether what it says may be said: the same for what is written and what is read.
     fn is_within_limits(&self) -> bool {
         match self {
-            Self::Text(text) | Self::Notice(text) => text.len() <= limits::TEXT_BYTES_MAX,
+            Self::Text(text) => text.len() <= limits::TEXT_BYTES_MAX,
             Self::Document(manifest) => {
                 manifest.size_bytes <= limits::DOCUMENT_BYTES_MAX
                     && manifest.name.len() <= limits::NAME_BYTES_MAX
@@ -218,7 +218,7 @@ mod tests {
     fn what_is_too_long_is_neither_written_nor_read() {
         let (id, sent) = (LetterId::new([9; 16]), Time::from_secs(5));
         let long = "x".repeat(limits::TEXT_BYTES_MAX + 1);
-        assert!(Letter::new(id, sent, None, &Body::Notice(long.clone())).is_err());
+        assert!(Letter::new(id, sent, None, &Body::Text(long.clone())).is_err());
         let mut letter = Letter::new(id, sent, None, &Body::Leave).unwrap();
         letter.kind = 1;
         letter.body = postcard::to_allocvec(&long).unwrap();

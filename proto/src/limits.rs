@@ -58,8 +58,20 @@ pub const CARD_DAYS_MAX: u32 = 30;
 pub const CARD_PACKAGES_MAX: usize = 4;
 /// The most devices of counsel in a case: each gets its share of the keep token.
 pub const COUNSEL_DEVICES_MAX: usize = 8;
+/// The most people in a case.
+pub const PEOPLE_MAX: usize = 32;
 /// The most letter ids in one receipt.
 pub const RECEIPT_IDS_MAX: usize = 256;
+/// Seconds between two commits of which neither removes somebody: courtesy to slow lines, never a rule of validity.
+pub const COMMIT_GAP_SECS: u64 = 3600;
+/// Days after which a device asks for fresh keys.
+pub const REFRESH_DAYS: u32 = 30;
+/// Days after which a letter that was not receipted by everyone is sent again.
+pub const RESEND_DAYS: u32 = 25;
+/// Hours without a word of counsel's devices after which the relay's silence is shown.
+pub const SILENCE_HOURS: u64 = 72;
+/// Days that a member waits in a channel that vanished and came back before it asks counsel for help.
+pub const HOLD_DAYS: u32 = 3;
 /// Addresses in a relay link at most.
 pub const LINK_ADDRESSES_MAX: usize = 4;
 

@@ -17,8 +17,11 @@ use martlet_proto::{
     Follow, Grant, Head, Incarnation, Item, Keeper, Kind, Open, Placed, Read, Reader, Refusal, Seal, Secret,
     Seq, Slot, Time, Tip, Token, TokenHash, Trim, Writer,
     call::Slots,
-    card::{Card, Inbox, SIGNED_AS, SignedCard, Uses},
-    case::{CaseContext, Credential, KeepShare, Packet, Role, Signature},
+    card::{Card, Inbox, Mailbox, SIGNED_AS, SignedCard, Uses},
+    case::{
+        CaseContext, CounselSecrets, Credential, KeepShare, Packet, Person, Rescue, RescueSeeds, Role,
+        Signature, SignedCommit,
+    },
     derive::{CardKeys, EpochKeys, FileKeys, RescueKeys, card_bind},
     frame::{self, FrameError, Request, ToClient, ToRelay},
     invite::Invite,
@@ -152,7 +155,7 @@ fn check(name: &str, v: &Value) {
                 "{name}"
             );
             assert_eq!(
-                hex::encode(inner.inbox.channel().as_bytes()),
+                hex::encode(inner.inbox.mailbox.channel().as_bytes()),
                 text(v, "inbox"),
                 "{name}"
             );
@@ -162,6 +165,7 @@ fn check(name: &str, v: &Value) {
         }
         "case context" => {
             let context: CaseContext = whole(&bytes(v, "context"), name);
+            assert!(context.is_well_formed(), "{name}");
             assert_eq!(
                 postcard::to_allocvec(&context).unwrap(),
                 bytes(v, "context"),
@@ -178,10 +182,37 @@ fn check(name: &str, v: &Value) {
         }
         "packet" => {
             let packet: Packet = whole(&bytes(v, "packet"), name);
-            assert_eq!(packet.name, text(v, "name"), "{name}");
+            assert_eq!(hex::encode(&packet.welcome), text(v, "welcome"), "{name}");
             assert_eq!(
                 postcard::to_allocvec(&packet).unwrap(),
                 bytes(v, "packet"),
+                "{name}"
+            );
+        }
+        "counsel secrets" => {
+            let secrets: CounselSecrets = whole(&bytes(v, "secrets"), name);
+            assert_eq!(
+                postcard::to_allocvec(&secrets).unwrap(),
+                bytes(v, "secrets"),
+                "{name}"
+            );
+        }
+        "rescue" => {
+            let rescue: Rescue = whole(&bytes(v, "rescue"), name);
+            assert_eq!(
+                postcard::to_allocvec(&rescue).unwrap(),
+                bytes(v, "rescue"),
+                "{name}"
+            );
+        }
+        "signed commit" => {
+            let commit: SignedCommit = whole(&bytes(v, "commit"), name);
+            let group: [u8; 16] = bytes(v, "group").try_into().unwrap();
+            let signed = SignedCommit::signed(&group, v["epoch"].as_u64().unwrap(), &commit.message);
+            assert_eq!(signed, bytes(v, "signed"), "{name}");
+            assert_eq!(
+                postcard::to_allocvec(&commit).unwrap(),
+                bytes(v, "commit"),
                 "{name}"
             );
         }
@@ -329,7 +360,7 @@ fn keys_outcome(v: &Value) -> Value {
 
 fn letter_outcome(letter: &Letter, body: &Body) -> Value {
     let says = match body {
-        Body::Text(text) | Body::Notice(text) => json!(text),
+        Body::Text(text) => json!(text),
         Body::Document(m) => json!({
             "key": hex::encode(m.key.expose()), "keep": hex::encode(m.keep.as_bytes()),
             "size": m.size_bytes, "sha256": hex::encode(m.sha256), "name": m.name, "chunks": m.chunks(),
@@ -1072,7 +1103,6 @@ fn letters(to: &mut Files) {
             None,
             Body::Receipt(vec![LetterId::new(run(1)), LetterId::new(run(2))]),
         ),
-        ("notice", None, Body::Notice("the case was moved".into())),
         ("leave", None, Body::Leave),
         ("refresh", None, Body::Refresh(vec![1, 2, 3])),
         ("beat", None, Body::Beat),
@@ -1171,9 +1201,11 @@ fn cards(to: &mut Files) {
         value,
     );
     let inbox = Inbox {
-        write: Token::new(Secret::new(run(21))),
-        read: TokenHash::new(run(10)),
-        keep: TokenHash::new(run(110)),
+        mailbox: Mailbox {
+            write: Token::new(Secret::new(run(21))),
+            read: TokenHash::new(run(10)),
+            keep: TokenHash::new(run(110)),
+        },
         key: run::<1216>(0).to_vec(),
     };
     let card = Card {
@@ -1195,7 +1227,7 @@ fn cards(to: &mut Files) {
     let mark = Mark::commit(&card.write, &card.keep, &card_bind(&identity, &Secret::new(seed)));
     let value = json!({
         "card": hex::encode(postcard::to_allocvec(&signed).unwrap()), "seed": hex::encode(seed), "mark": hex::encode(mark.as_bytes()),
-        "signed_sha256": hex::encode(Sha256::digest([SIGNED_AS, &signed.body].concat())), "inbox": hex::encode(card.inbox.channel().as_bytes()),
+        "signed_sha256": hex::encode(Sha256::digest([SIGNED_AS, &signed.body].concat())), "inbox": hex::encode(card.inbox.mailbox.channel().as_bytes()),
     });
     put(
         to,
@@ -1207,7 +1239,18 @@ fn cards(to: &mut Files) {
     );
     let context = CaseContext {
         version: 1,
-        roles: vec![([1; 32], Role::Client), ([2; 32], Role::Counsel)],
+        people: vec![
+            Person {
+                identity: [1; 32],
+                role: Role::Client,
+                name: "Amal".into(),
+            },
+            Person {
+                identity: [2; 32],
+                role: Role::Counsel,
+                name: "Ines".into(),
+            },
+        ],
         committer: Some([3; 32]),
         relay: RelayAddress {
             addresses: vec![
@@ -1240,19 +1283,65 @@ fn cards(to: &mut Files) {
         "one share; its ciphertext is not real",
         json!({ "shares": hex::encode(postcard::to_allocvec(&shares).unwrap()) }),
     );
+    let seeds = RescueSeeds {
+        to_counsel: Secret::new(run(32)),
+        to_member: Secret::new(run(33)),
+    };
+    let secrets = CounselSecrets {
+        keep: Token::new(Secret::new(run(22))),
+        rescues: vec![([1; 32], seeds.clone())],
+    };
+    put(
+        to,
+        "counsel-secrets",
+        "accept",
+        "counsel secrets",
+        "what a keep share seals: one member with rescue seeds",
+        json!({ "secrets": hex::encode(postcard::to_allocvec(&secrets).unwrap()) }),
+    );
     let packet = Packet {
         welcome: vec![1, 2, 3],
-        rescue_counsel: Secret::new(run(32)),
-        rescue_client: Secret::new(run(33)),
-        keep: Token::new(Secret::new(run(22))),
-        name: "Amal".into(),
+        admission: None,
+        rescue: Some(seeds),
+        secrets: Some(secrets),
     };
+    for (name, what, rescue) in [
+        (
+            "rescue-ask",
+            "a member asks",
+            Rescue::Ask {
+                package: vec![4, 5],
+                epoch: 7,
+            },
+        ),
+        ("rescue-answer", "counsel answers", Rescue::Answer(packet.clone())),
+    ] {
+        let value = json!({ "rescue": hex::encode(postcard::to_allocvec(&rescue).unwrap()) });
+        put(to, name, "accept", "rescue", what, value);
+    }
+    let commit = SignedCommit {
+        leaf: run(3),
+        message: vec![9, 8, 7],
+        signature,
+    };
+    let group = run(12);
+    put(
+        to,
+        "signed-commit",
+        "accept",
+        "signed commit",
+        "the encoding, and the bytes that are signed; the signature is not real",
+        json!({
+            "commit": hex::encode(postcard::to_allocvec(&commit).unwrap()), "group": hex::encode(group), "epoch": 5,
+            "signed": hex::encode(SignedCommit::signed(&group, 5, &commit.message)),
+        }),
+    );
     put(
         to,
         "packet",
         "accept",
         "packet",
         "the content before padding and HPKE",
-        json!({ "packet": hex::encode(postcard::to_allocvec(&packet).unwrap()), "name": "Amal" }),
+        json!({ "packet": hex::encode(postcard::to_allocvec(&packet).unwrap()), "welcome": "010203" }),
     );
 }

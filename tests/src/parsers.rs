@@ -10,7 +10,7 @@ use martlet::{
 use martlet_proto::{
     Secret,
     card::{Card, SignedCard},
-    case::{CaseContext, KeepShare, Packet},
+    case::{CaseContext, CounselSecrets, KeepShare, Packet, Rescue, SignedCommit},
     clean,
     frame::{Request, ToClient, ToRelay},
     invite::Invite,
@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type Parser = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const PARSERS: [Parser; 12] = [
+pub const PARSERS: [Parser; 14] = [
     ("frame_to_relay", frame_to_relay),
     ("frame_to_client", frame_to_client),
     ("invite", invite),
@@ -33,6 +33,8 @@ pub const PARSERS: [Parser; 12] = [
     ("card", card),
     ("case_context", case_context),
     ("packet", packet),
+    ("rescue", rescue),
+    ("signed_commit", signed_commit),
     ("padding", padding),
     ("text", text),
     ("key_package", key_package),
@@ -118,13 +120,26 @@ pub fn card(bytes: &[u8]) {
 
 /// What a commit says about its case.
 pub fn case_context(bytes: &[u8]) {
-    record::<CaseContext>(bytes);
+    if let Some(context) = record::<CaseContext>(bytes) {
+        let _ = context.is_well_formed();
+    }
     record::<Vec<KeepShare>>(bytes);
 }
 
 /// First contact, out of its encryption.
 pub fn packet(bytes: &[u8]) {
     record::<Packet>(bytes);
+    record::<CounselSecrets>(bytes);
+}
+
+/// What stands in rescue channels.
+pub fn rescue(bytes: &[u8]) {
+    record::<Rescue>(bytes);
+}
+
+/// A commit with counsel's signature.
+pub fn signed_commit(bytes: &[u8]) {
+    record::<SignedCommit>(bytes);
 }
 
 /// What an envelope holds, out of its encryption.

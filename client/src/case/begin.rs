@@ -1,21 +1,20 @@
 //! How a case begins: the client founds it, counsel joins it. SPEC.md 10.1.
 
 use martlet_proto::{
-    Time,
+    Keeper, Time, Token,
     card::Card,
-    case::{CaseContext, Packet, Role},
+    case::{CaseContext, CounselSecrets, Packet, Person, RescueSeeds, Role},
     invite::Invite,
 };
 
-use super::{BTreeMap, Beginning, Case, Epoch, internal, member, parse_context};
+use super::{Beginning, Case, internal, judge, parse_context};
 use crate::{
     contact::seal_packet,
     entropy::Entropy,
     error::{Error, Usage},
-    identity::behind_leaf,
     me::Me,
     mls::{Change, Group},
-    record::{InviteRecord, OutRecord, encode},
+    record::{InviteRecord, OutRecord, RescueRecord, SealedItem, encode},
     vault::Batch,
     verified::Verified,
 };
@@ -32,6 +31,7 @@ impl Case {
         card: &Verified<Card>,
         label: String,
         index: u64,
+        now: Time,
         entropy: &mut Entropy,
     ) -> Result<(Self, Batch), Error> {
         let card = card.get();
@@ -39,14 +39,14 @@ impl Case {
             return Err(Error::Usage(Usage::OwnInvite));
         }
         let keep = entropy.keeper();
-        let mut roles = vec![
-            (me.identity().public(), Role::Client),
-            (card.identity, Role::Counsel),
+        let mut people = vec![
+            person(me.identity().public(), Role::Client, me.name()),
+            person(card.identity, Role::Counsel, &card.name),
         ];
-        roles.sort_by_key(|(identity, _)| *identity);
+        people.sort_by_key(|person| person.identity);
         let context = CaseContext {
             version: 1,
-            roles,
+            people,
             committer: None,
             relay: invite.relay(),
             keep: keep.hash(),
@@ -64,56 +64,46 @@ impl Case {
             .commit(change)
             .map_err(|_| Error::Protocol("counsel's key package cannot be added"))?;
         group.merge_pending().map_err(internal)?;
+        let seeds = RescueSeeds {
+            to_counsel: entropy.secret(),
+            to_member: entropy.secret(),
+        };
         let packet = Packet {
             welcome: commit
                 .welcome
                 .ok_or(Error::Internal("a commit that adds has no welcome"))?,
-            rescue_counsel: entropy.secret(),
-            rescue_client: entropy.secret(),
-            keep,
-            name: me.name().to_string(),
+            admission: None,
+            rescue: None,
+            secrets: Some(CounselSecrets {
+                keep,
+                rescues: vec![(me.identity().public(), seeds.clone())],
+            }),
         };
-        let envelope = seal_packet(&card.inbox, &invite.pin, &packet, entropy)?;
-        let contact = OutRecord::Contact {
-            inbox: card.inbox.clone(),
-            entry: entropy.entry(),
-            envelope,
+        let contact = OutRecord::Packet {
+            to: card.inbox.mailbox.clone(),
+            sealed: SealedItem {
+                entry: entropy.entry(),
+                envelope: seal_packet(&card.inbox, &invite.pin, &packet, entropy)?,
+            },
         };
         let record = Beginning {
             id,
             label,
-            members: vec![
-                member(me.identity().public(), me.name(), Role::Client),
-                member(card.identity, &card.name, Role::Counsel),
-            ],
-            rescue_counsel: packet.rescue_counsel.clone(),
-            rescue_client: packet.rescue_client.clone(),
             relay: invite.relay(),
             admission: card.admission.clone(),
+            rescue: Some(seeds),
+            rescues: Vec::new(),
             commit_due: false,
         }
-        .record();
-        let mut case = Self {
-            index,
-            record,
-            epoch: Epoch::of(&group)?,
-            group,
-            keep: None,
-            pending: None,
-            letters: BTreeMap::new(),
-            by_id: BTreeMap::new(),
-            outbox: BTreeMap::new(),
-            caught_up: false,
-            must_open: false,
-            inbox_must_open: false,
-        };
+        .record(&context, now);
+        let mut case = Self::begin(index, record, group, None)?;
         let mut batch = Batch::default();
         case.put_out(contact, &mut batch)?;
         case.save(&mut batch)?;
         Ok((case, batch))
     }
 
-    /// Counsel's side: joins by a packet from an inbox. The first commit is due when the log was read.
+    /// Joins by a packet from an inbox: counsel a case that a client opened, anybody else one that they were added to.
     ///
     /// # Errors
     ///
@@ -124,54 +114,36 @@ impl Case {
         packet: Packet,
         private: &[u8],
         index: u64,
+        now: Time,
         entropy: &mut Entropy,
     ) -> Result<(Self, Batch), Error> {
-        let junk = || Error::Protocol("a packet is not what it should be");
-        let group = Group::join(entropy.secret(), me.leaf(), private, &packet.welcome).map_err(|_| junk())?;
+        let (group, context) = welcomed(me, &packet, private, entropy)?;
         let id: [u8; 16] = group.id().try_into().map_err(|_| junk())?;
-        let context = parse_context(&group.context().map_err(internal)?)?;
         let mine = me.identity().public();
-        let [(one, _), (other, _)] = context.roles.as_slice() else {
+        // Nobody who holds an invite may make this device speak to a relay that its owner did not choose.
+        if context.relay.pin != invite.home.relay.pin {
             return Err(junk());
-        };
-        let client = if *one == mine { *other } else { *one };
-        let known = context.role(&mine) == Some(Role::Counsel) && context.role(&client) == Some(Role::Client);
-        let honest = group.members().iter().all(|member| {
-            let identity = behind_leaf(&member.credential, &member.signature_key);
-            identity == Some(client) || identity == Some(mine)
-        });
-        let here = context.relay.pin == invite.home.relay.pin && context.keep == packet.keep.hash();
-        if !known || !honest || !here || client == mine {
-            return Err(junk());
+        }
+        let keep = kept(&packet, &context);
+        let first = context.committer.is_none();
+        if first {
+            let client = |person: &Person| person.identity != mine && person.role == Role::Client;
+            let two = context.people.len() == 2 && context.people.iter().any(client);
+            if !two || context.role(&mine) != Some(Role::Counsel) || keep.is_none() {
+                return Err(junk());
+            }
         }
         let record = Beginning {
             id,
             label: invite.label.clone().unwrap_or_default(),
-            members: vec![
-                member(client, &packet.name, Role::Client),
-                member(mine, me.name(), Role::Counsel),
-            ],
-            rescue_counsel: packet.rescue_counsel.clone(),
-            rescue_client: packet.rescue_client.clone(),
             relay: invite.home.relay.clone(),
             admission: Some(invite.home.admission.clone()),
-            commit_due: true,
+            rescue: packet.rescue,
+            rescues: packet.secrets.map(rescue_records).unwrap_or_default(),
+            commit_due: first,
         }
-        .record();
-        let case = Self {
-            index,
-            record,
-            epoch: Epoch::of(&group)?,
-            group,
-            keep: Some(packet.keep),
-            pending: None,
-            letters: BTreeMap::new(),
-            by_id: BTreeMap::new(),
-            outbox: BTreeMap::new(),
-            caught_up: false,
-            must_open: false,
-            inbox_must_open: false,
-        };
+        .record(&context, now);
+        let case = Self::begin(index, record, group, keep)?;
         let mut batch = Batch::default();
         case.save(&mut batch)?;
         Ok((case, batch))
@@ -194,4 +166,53 @@ impl Case {
     pub fn last(&self) -> Option<Time> {
         self.record.last
     }
+}
+
+fn junk() -> Error {
+    Error::Protocol("a packet is not what it should be")
+}
+
+fn person(identity: [u8; 32], role: Role, name: &str) -> Person {
+    Person {
+        identity,
+        role,
+        name: name.to_string(),
+    }
+}
+
+/// The group that a packet's Welcome leads to, if everyone in it is who the context says, this device's owner too.
+pub(super) fn welcomed(
+    me: &Me,
+    packet: &Packet,
+    private: &[u8],
+    entropy: &mut Entropy,
+) -> Result<(Group, CaseContext), Error> {
+    let group = Group::join(entropy.secret(), me.leaf(), private, &packet.welcome).map_err(|_| junk())?;
+    let context = parse_context(&group.context().map_err(internal)?)?;
+    let leaves: Vec<judge::LeafKeys> = group.members().iter().map(judge::LeafKeys::from).collect();
+    let committer = match &context.committer {
+        Some(committer) => judge::is_counsel(&context, &leaves, committer),
+        None => true,
+    };
+    if !committer || !judge::fits(&context, &leaves) || context.role(&me.identity().public()).is_none() {
+        return Err(junk());
+    }
+    Ok((group, context))
+}
+
+/// The right to seal that a packet brings, if it is that of the epoch.
+pub(super) fn kept(packet: &Packet, context: &CaseContext) -> Option<Token<Keeper>> {
+    let secrets = packet.secrets.as_ref()?;
+    (secrets.keep.hash() == context.keep).then(|| secrets.keep.clone())
+}
+
+pub(super) fn rescue_records(secrets: CounselSecrets) -> Vec<RescueRecord> {
+    let rescues = secrets.rescues.into_iter();
+    rescues
+        .map(|(identity, seeds)| RescueRecord {
+            identity,
+            seeds,
+            cursor: None,
+        })
+        .collect()
 }

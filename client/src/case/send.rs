@@ -1,24 +1,21 @@
 //! The sending half of a case: what waits, in which order, under which keys. SPEC.md 10.2 and 10.3.
 
 use martlet_proto::{
-    Append, Bind, Call, Class, Envelope, Grant, Kind, Open, Placed, Read, Seal, Time,
+    Append, Bind, Call, Class, Envelope, Kind, Open, Placed, Read, Seq, Time,
     call::Item,
-    case::{KeepShare, Role},
+    card::Mailbox,
     envelope::NONCE,
     letter::{Body, Letter, LetterId},
     limits::{ITEMS_MAX, RECEIPT_IDS_MAX},
     log::Digest,
 };
 
-use super::{Case, Next, Purpose, Turn, internal, keep_info};
+use super::{Case, Next, Purpose, Turn, internal};
 use crate::{
     entropy::Entropy,
     error::{Error, Usage},
-    identity::behind_leaf,
     me::Me,
-    mls::Change,
-    record::{LetterRecord, OutRecord, PendingCommit, SealedLetter, Standing, encode},
-    sealed,
+    record::{LetterRecord, OutRecord, SealedItem, SealedLetter, Standing, encode},
     vault::Batch,
     view::{Event, name_of},
 };
@@ -33,12 +30,10 @@ impl Case {
         self.writable()?;
         let letter = Letter::new(id, now, None, body).map_err(|_| Error::Usage(Usage::TextTooLong))?;
         let mut batch = Batch::default();
-        if !matches!(body, Body::Receipt(_) | Body::Beat) {
+        if !matches!(body, Body::Receipt(_) | Body::Beat | Body::Refresh(_)) {
             self.record.last = Some(now);
-            self.keep_letter(
-                LetterRecord::own(letter.clone(), me.identity().public(), now),
-                &mut batch,
-            )?;
+            let kept = self.own_letter(me, letter.clone(), now);
+            self.keep_letter(kept, &mut batch)?;
         }
         self.put_out(OutRecord::Letter { letter, sealed: None }, &mut batch)?;
         self.save_record(&mut batch)?;
@@ -56,7 +51,8 @@ impl Case {
             Letter::new(id, now, None, body).map_err(|_| Error::Internal("a manifest is malformed"))?;
         let mut batch = Batch::default();
         self.record.last = Some(now);
-        self.keep_letter(LetterRecord::own(letter, me.identity().public(), now), &mut batch)?;
+        let kept = self.own_letter(me, letter, now);
+        self.keep_letter(kept, &mut batch)?;
         self.save_record(&mut batch)?;
         Ok(batch)
     }
@@ -77,6 +73,13 @@ impl Case {
             self.save_record(&mut batch)?;
         }
         Ok(batch)
+    }
+
+    /// A letter of the owner's, to everybody else who is in the case now.
+    fn own_letter(&self, me: &Me, letter: Letter, now: Time) -> LetterRecord {
+        let mine = me.identity().public();
+        let others = self.epoch.context.people.iter().map(|person| person.identity);
+        LetterRecord::own(letter, mine, others.filter(|other| *other != mine).collect(), now)
     }
 
     pub(super) fn keep_letter(&mut self, letter: LetterRecord, batch: &mut Batch) -> Result<(), Error> {
@@ -101,45 +104,56 @@ impl Case {
     ///
     /// [`Error::Internal`] if the group fails.
     pub fn next(&mut self, me: &Me, now: Time, entropy: &mut Entropy) -> Result<Option<Next>, Error> {
-        if self.record.standing != Standing::Member {
+        if self.record.standing == Standing::Removed {
             return Ok(None);
         }
-        if let Some(next) = self.next_contact() {
+        if self.must_ask(now) {
+            let batch = self.ask(me, now, entropy)?;
+            return Ok(self.next_rescue().map(|next| Next { batch, ..next }));
+        }
+        if self.record.standing == Standing::Lost {
+            return Ok(self.next_rescue());
+        }
+        if let Some(next) = self.next_packet().or_else(|| self.next_rescue()) {
             return Ok(Some(next));
         }
-        if self.must_open || self.record.reading.at.is_none() {
+        if self.round.must_open {
             return Ok(Some(self.next_open()));
         }
-        let Some((cursor, _)) = self.record.reading.at else {
-            return Ok(None);
-        };
-        if !self.caught_up {
-            let call = Call::new(&self.epoch.reader(), Read { from: cursor.seq });
+        if !self.round.caught_up {
+            let from = self
+                .record
+                .reading
+                .at
+                .map_or(Seq::FIRST, |(cursor, _)| cursor.seq);
             return Ok(Some(Next {
                 batch: Batch::default(),
-                call,
+                call: Call::new(&self.epoch.reader(), Read { from }),
                 purpose: Purpose::Read,
             }));
         }
         if self.pending.is_some() {
             return Ok(self.next_commit(Batch::default()));
         }
-        let sealed = if self.record.holding {
-            Vec::new()
-        } else {
-            self.sealed_now()
-        };
-        if !sealed.is_empty() {
-            return Ok(Some(self.next_append(sealed, Batch::default())));
-        }
-        if self.record.commit_due && self.keep.is_some() {
+        if self.is_commit_wished(me, now) {
             let batch = self.make_commit(me, entropy)?;
             return Ok(self.next_commit(batch));
         }
-        if self.record.holding {
+        if self.record.held_since.is_some() {
             return Ok(None);
         }
+        self.next_letters(me, now, entropy)
+    }
+
+    fn next_letters(&mut self, me: &Me, now: Time, entropy: &mut Entropy) -> Result<Option<Next>, Error> {
+        let sealed = self.sealed_now();
+        if !sealed.is_empty() {
+            return Ok(Some(self.next_append(sealed, Batch::default())));
+        }
         let mut batch = Batch::default();
+        if !self.round.tended {
+            batch.merge(self.tend(me, now, entropy)?);
+        }
         self.write_receipt(me, now, entropy, &mut batch)?;
         let sealed = self.seal_letters(entropy, &mut batch)?;
         if sealed.is_empty() {
@@ -149,35 +163,42 @@ impl Case {
         Ok(Some(self.next_append(sealed, batch)))
     }
 
-    fn next_contact(&self) -> Option<Next> {
-        let (out, inbox, entry, envelope) = self.outbox.iter().find_map(|(out, item)| match item {
-            OutRecord::Contact {
-                inbox,
-                entry,
-                envelope,
-            } => Some((*out, inbox, entry, envelope)),
-            OutRecord::Letter { .. } => None,
-        })?;
-        let batch = Batch::default();
-        if self.inbox_must_open {
-            let call = Call::new(&inbox.writer(), inbox.opening(self.record.admission.clone()));
-            return Some(Next {
-                batch,
-                call,
-                purpose: Purpose::OpenInbox,
-            });
+    fn next_packet(&self) -> Option<Next> {
+        let (out, to, sealed) = self.packet()?;
+        if self.round.closed == Some(to.channel()) {
+            return Some(self.next_open_mailbox(to));
         }
         let items = vec![Item {
             kind: Kind::Packet,
-            id: *entry,
-            envelope: envelope.clone(),
+            id: sealed.entry,
+            envelope: sealed.envelope.clone(),
         }];
-        let call = Call::new(&inbox.writer(), Append { within: None, items });
         Some(Next {
-            batch,
-            call,
-            purpose: Purpose::Contact(out),
+            batch: Batch::default(),
+            call: Call::new(&to.writer(), Append { within: None, items }),
+            purpose: Purpose::Packet(out),
         })
+    }
+
+    /// The next packet to bring to a mailbox.
+    fn packet(&self) -> Option<(u64, &Mailbox, &SealedItem)> {
+        let mut waiting = self.outbox.iter().filter(|_| !self.round.packet_refused);
+        waiting.find_map(|(out, item)| match item {
+            OutRecord::Packet { to, sealed } => Some((*out, to, sealed)),
+            OutRecord::Letter { .. } => None,
+        })
+    }
+
+    pub(super) fn packet_mailbox(&self) -> Option<Mailbox> {
+        self.packet().map(|(_, to, _)| to.clone())
+    }
+
+    pub(super) fn next_open_mailbox(&self, mailbox: &Mailbox) -> Next {
+        Next {
+            batch: Batch::default(),
+            call: Call::new(&mailbox.writer(), mailbox.opening(self.record.admission.clone())),
+            purpose: Purpose::OpenMailbox(mailbox.channel()),
+        }
     }
 
     fn next_open(&self) -> Next {
@@ -214,10 +235,10 @@ impl Case {
                 sealed: Some(sealed), ..
             } => Some(Item {
                 kind: Kind::Letter,
-                id: sealed.entry,
-                envelope: sealed.envelope.clone(),
+                id: sealed.item.entry,
+                envelope: sealed.item.envelope.clone(),
             }),
-            OutRecord::Letter { sealed: None, .. } | OutRecord::Contact { .. } => None,
+            OutRecord::Letter { sealed: None, .. } | OutRecord::Packet { .. } => None,
         });
         let within = self.record.reading.at.map(|(cursor, _)| cursor.incarnation);
         let call = Call::new(
@@ -232,25 +253,6 @@ impl Case {
             call,
             purpose: Purpose::Letters(sent),
         }
-    }
-
-    fn next_commit(&self, batch: Batch) -> Option<Next> {
-        let (pending, keep) = (self.pending.as_ref()?, self.keep.as_ref()?);
-        let items = vec![Item {
-            kind: Kind::Commit,
-            id: pending.entry,
-            envelope: pending.envelope.clone(),
-        }];
-        let within = self.record.reading.at.map(|(cursor, _)| cursor.incarnation);
-        let grant = Grant {
-            channel: self.epoch.channel,
-            token: keep.clone(),
-        };
-        Some(Next {
-            batch,
-            call: Call::new(&grant, Seal { within, items }),
-            purpose: Purpose::Commit,
-        })
     }
 
     /// Turns the receipts that are due into a letter of their own.
@@ -298,8 +300,10 @@ impl Case {
             .map_err(|_| Error::Internal("a letter does not fit an envelope"))?;
             *sealed = Some(SealedLetter {
                 epoch,
-                entry: entropy.entry(),
-                envelope,
+                item: SealedItem {
+                    entry: entropy.entry(),
+                    envelope,
+                },
             });
             let item = OutRecord::Letter {
                 letter: letter.clone(),
@@ -310,62 +314,7 @@ impl Case {
         Ok(waiting)
     }
 
-    /// Makes the commit that refreshes this device's keys and makes it the committer. It stays pending.
-    fn make_commit(&mut self, me: &Me, entropy: &mut Entropy) -> Result<Batch, Error> {
-        let keep = entropy.keeper();
-        let mut context = self.epoch.context.clone();
-        context.committer = Some(*me.leaf_public());
-        context.keep = keep.hash();
-        let shares = self.keep_shares(&keep, entropy)?;
-        let change = Change {
-            context: Some(encode(&context)?.to_vec()),
-            aad: encode(&shares)?.to_vec(),
-            ..Change::default()
-        };
-        let commit = self.group.commit(change).map_err(internal)?;
-        let nonce: [u8; NONCE] = entropy.bytes();
-        let envelope = Envelope::seal(
-            &self.epoch.keys.envelope,
-            nonce,
-            &self.epoch.channel,
-            Kind::Commit,
-            &commit.message,
-        )
-        .map_err(|_| Error::Internal("a commit does not fit an envelope"))?;
-        self.pending = Some(PendingCommit {
-            entry: entropy.entry(),
-            envelope,
-            keep,
-        });
-        let mut batch = Batch::default();
-        self.save(&mut batch)?;
-        Ok(batch)
-    }
-
-    /// The next keep token, sealed to each of counsel's devices.
-    fn keep_shares(
-        &self,
-        keep: &martlet_proto::Token<martlet_proto::Keeper>,
-        entropy: &mut Entropy,
-    ) -> Result<Vec<KeepShare>, Error> {
-        let info = keep_info(&self.record.id, &keep.hash());
-        let mut shares = Vec::new();
-        for leaf in self.group.members() {
-            let Some(key) = &leaf.keep_key else { continue };
-            let identity = behind_leaf(&leaf.credential, &leaf.signature_key);
-            if identity.and_then(|identity| self.role_of(&identity)) == Some(Role::Counsel)
-                && let Ok(sealed) = sealed::seal(key, &info, keep.secret().expose(), entropy)
-            {
-                shares.push(KeepShare {
-                    device: leaf.signature_key,
-                    sealed,
-                });
-            }
-        }
-        Ok(shares)
-    }
-
-    pub(super) fn contact_made(&mut self, out: u64) -> Turn {
+    pub(super) fn packet_placed(&mut self, out: u64) -> Turn {
         let mut turn = Turn::default();
         self.outbox.remove(&out);
         turn.batch.delete(self.out_name(out));
@@ -373,7 +322,7 @@ impl Case {
     }
 
     /// Letters were stored. If nothing came between, they need not be read again.
-    pub(super) fn letters_placed(&mut self, sent: &[u64], placed: &Placed) -> Result<Turn, Error> {
+    pub(super) fn letters_placed(&mut self, sent: &[u64], placed: &Placed, now: Time) -> Result<Turn, Error> {
         let mut turn = Turn::default();
         let mut after = self
             .record
@@ -387,27 +336,27 @@ impl Case {
             }) = self.outbox.get(out)
             {
                 after = after.and_then(|(mut cursor, head)| {
-                    let head = head.after(cursor.seq, Kind::Letter, &Digest::of(&sealed.envelope));
+                    let head = head.after(cursor.seq, Kind::Letter, &Digest::of(&sealed.item.envelope));
                     cursor.seq = cursor.seq.next()?;
                     heads.push((cursor.seq, head));
                     Some((cursor, head))
                 });
             }
-            self.letter_sent(*out, &mut turn)?;
+            self.letter_sent(*out, now, &mut turn)?;
         }
         match after {
             Some((cursor, head)) if head == placed.head => {
                 self.record.reading.at = Some((cursor, head));
                 self.remember_heads(heads);
             }
-            Some(_) | None => self.caught_up = false,
+            Some(_) | None => self.round.caught_up = false,
         }
         self.save_record(&mut turn.batch)?;
         Ok(turn)
     }
 
     /// An item of the outbox is at the relay.
-    pub(super) fn letter_sent(&mut self, out: u64, turn: &mut Turn) -> Result<(), Error> {
+    pub(super) fn letter_sent(&mut self, out: u64, now: Time, turn: &mut Turn) -> Result<(), Error> {
         let Some(OutRecord::Letter { letter, .. }) = self.outbox.remove(&out) else {
             return Ok(());
         };
@@ -415,6 +364,7 @@ impl Case {
         if let Some(at) = self.by_id.get(&letter.id).copied() {
             if let Some(kept) = self.letters.get_mut(&at) {
                 kept.queued = false;
+                kept.placed = Some(now);
             }
             self.save_letter(at, &mut turn.batch)?;
             turn.events.push(Event::Sent {
@@ -432,7 +382,7 @@ impl Case {
                 *sealed = None;
             }
         }
-        self.caught_up = false;
+        self.round.caught_up = false;
         Turn::default()
     }
 }

@@ -1,43 +1,57 @@
 //! What a case shows of itself, and what its owner notes in it.
 
 use martlet_proto::{
+    Time,
     case::Role,
     clean,
-    letter::{Body, LetterId, Manifest},
+    letter::{Body, LetterId, Manifest, NOTICE_KIND},
 };
 
-use super::{Case, read::name_of_member};
+use super::{Case, letters::name_of_member};
 use crate::{
     error::{Error, Missing, Usage},
     file::name::safe_name,
     identity::{epoch_code, fingerprint, safety_number},
     me::Me,
-    record::{LetterRecord, MemberRecord, OutRecord},
+    record::{LetterRecord, MemberRecord, Notice, OutRecord, decode},
     vault::Batch,
     view::{CaseView, FileView, LetterKind, LetterView, MemberView, Safety, name_of},
 };
 
 impl Case {
-    /// The case as its owner sees it; `uploads` documents wait besides what is in the outbox.
-    pub fn view(&self, me: &Me, uploads: u64) -> CaseView {
+    /// The case as its owner sees it now; `uploads` documents wait besides what is in the outbox.
+    pub fn view(&self, me: &Me, uploads: u64, now: Time) -> CaseView {
         let mine = me.identity().public();
         let waiting = self.outbox.values().filter(|item| match item {
-            OutRecord::Contact { .. } => false,
+            OutRecord::Packet { .. } => false,
             OutRecord::Letter { letter, .. } => self.by_id.contains_key(&letter.id),
         });
+        let here = self.record.members.iter().filter(|member| member.present);
+        let mut members: Vec<MemberView> = here.map(|member| member_view(member, &mine)).collect();
+        members.sort_by_key(|member| (member.role, member.name.to_lowercase()));
         CaseView {
             case: name_of(&self.record.id),
             label: self.label(&mine),
-            members: self
-                .record
-                .members
-                .iter()
-                .map(|member| member_view(member, &mine))
-                .collect(),
+            members,
             unread: self.record.unread,
             unsent: uploads.saturating_add(u64::try_from(waiting.count()).unwrap_or(u64::MAX)),
             last: self.record.last,
-            warnings: self.record.warnings.clone(),
+            warnings: self
+                .record
+                .warnings
+                .iter()
+                .copied()
+                .chain(self.asks_warning())
+                .chain(self.silence(me, now))
+                .collect(),
+            standing: self.record.standing,
+            asks: self
+                .record
+                .asks
+                .iter()
+                .map(|ask| name_of_member(&ask.identity))
+                .collect(),
+            heard: self.record.heard,
         }
     }
 
@@ -50,7 +64,7 @@ impl Case {
             .record
             .members
             .iter()
-            .filter(|member| member.identity != *mine);
+            .filter(|member| member.present && member.identity != *mine);
         others
             .map(|member| member.name.as_str())
             .filter(|name| !name.is_empty())
@@ -81,8 +95,8 @@ impl Case {
             .iter()
             .find(|member| member.identity == record.from);
         let (kind, text, file) = match record.letter.parse_body() {
+            _ if record.letter.kind == NOTICE_KIND => (LetterKind::Notice, self.notice_text(record), None),
             Ok(Body::Text(text)) => (LetterKind::Text, Some(clean(&text)), None),
-            Ok(Body::Notice(text)) => (LetterKind::Notice, Some(clean(&text)), None),
             Ok(Body::Document(manifest)) => (
                 LetterKind::Document,
                 None,
@@ -108,6 +122,50 @@ impl Case {
             delivered_to: record.delivered_to.iter().map(name_of_member).collect(),
             mine: record.from == *mine,
         }
+    }
+
+    /// What a notice says, in words.
+    fn notice_text(&self, record: &LetterRecord) -> Option<String> {
+        let notice: Notice = decode(&record.letter.body).ok()?;
+        let name = |identity: &[u8; 32]| {
+            let known = self
+                .record
+                .members
+                .iter()
+                .find(|known| known.identity == *identity);
+            known
+                .map(|known| known.name.clone())
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| name_of_member(identity))
+        };
+        let days = |days: Option<u32>| days.map_or("without end".to_string(), |days| format!("{days} days"));
+        let by = name(&record.from);
+        Some(match notice {
+            Notice::Added { identity, role } => {
+                format!("{by} added {} as {}", name(&identity), role_name(role))
+            }
+            Notice::Removed { identity } => format!("{by} removed {}", name(&identity)),
+            Notice::Returned { identity } => {
+                format!(
+                    "{by} took {} in again, on a new or restored device",
+                    name(&identity)
+                )
+            }
+            Notice::Committer { identity } => {
+                format!(
+                    "the case is now led from another device of counsel, of {}",
+                    name(&identity)
+                )
+            }
+            Notice::Retention {
+                client_days,
+                counsel_days,
+            } => format!(
+                "letters are kept {} on the client's side, {} on counsel's",
+                days(client_days),
+                days(counsel_days)
+            ),
+        })
     }
 
     /// The manifest of a document, by the name of its letter or as much of the beginning as is unique.
@@ -216,13 +274,22 @@ impl Case {
             .members
             .iter()
             .enumerate()
-            .filter(|(_, member)| member.identity != *mine && fits(member))
+            .filter(|(_, member)| member.present && member.identity != *mine && fits(member))
             .map(|(at, _)| at);
         match (found.next(), found.next()) {
             (Some(at), None) => Ok(at),
             (Some(_), Some(_)) => Err(Error::Usage(Usage::Ambiguous)),
             (None, _) => Err(Error::NotFound(Missing::Member)),
         }
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Client => "client",
+        Role::Counsel => "counsel",
+        Role::Interpreter => "interpreter",
+        Role::Observer => "observer",
     }
 }
 

@@ -146,6 +146,15 @@ impl Client {
         Ok(())
     }
 
+    fn look_for_asks(&self, id: &[u8; 16]) -> Result<(), Error> {
+        let mut core = self.core()?;
+        let at = core.at_id(id)?;
+        if let Some(case) = core.cases.get_mut(at) {
+            case.look_for_asks();
+        }
+        Ok(())
+    }
+
     pub(super) fn relay_of(&self, id: &[u8; 16]) -> Result<RelayAddress, Error> {
         let core = self.core()?;
         let at = core.at_id(id)?;
@@ -194,6 +203,7 @@ impl Client {
         }
         for id in self.cases_on(relay)? {
             self.look_again(&id)?;
+            self.look_for_asks(&id)?;
             match self.drive(&id, link).await {
                 Ok(()) => {}
                 Err(Error::Unreachable) => return Err(Error::Unreachable),

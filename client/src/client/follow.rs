@@ -47,6 +47,8 @@ impl Following {
                 Event::Letter { case, .. }
                 | Event::Sent { case, .. }
                 | Event::Delivered { case, .. }
+                | Event::Asks { case, .. }
+                | Event::Returned { case }
                 | Event::Warning { case, .. } => Some(case),
                 Event::Case { case } => Some(&case.case),
                 Event::Online | Event::Offline => None,

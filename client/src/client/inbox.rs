@@ -270,7 +270,7 @@ impl Client {
                     envelope,
                     ..
                 }) if record.state == InviteState::Open => {
-                    inbox::receive(&core.me, record, &keys, envelope, number, &mut entropy()?)?
+                    inbox::receive(&core.me, record, &keys, envelope, number, now(), &mut entropy()?)?
                 }
                 Slot::Here(_) | Slot::Gone { .. } => None,
             };
@@ -285,7 +285,7 @@ impl Client {
                 core.me.profile_mut().next_case = number.saturating_add(1);
                 core.save_profile(&mut batch)?;
                 events.push(Event::Case {
-                    case: case.view(&core.me, 0),
+                    case: case.view(&core.me, 0, now()),
                 });
                 core.commit(batch)?;
                 core.cases.push(case);

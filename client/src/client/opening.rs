@@ -82,7 +82,8 @@ impl Client {
         let mut core = self.core()?;
         let core = &mut *core;
         let index = core.me.profile().next_case;
-        let (mut case, mut batch) = Case::found(&core.me, invite, card, label, index, &mut entropy()?)?;
+        let (mut case, mut batch) =
+            Case::found(&core.me, invite, card, label, index, now(), &mut entropy()?)?;
         if let Some((id, text)) = first {
             batch.merge(case.write(&core.me, id, &Body::Text(text.to_string()), now())?);
         }
@@ -96,7 +97,10 @@ impl Client {
 }
 
 /// The newest card in an invite's channel, verified.
-async fn read_card(invite: &Invite, link: &dyn Link) -> Result<Verified<martlet_proto::card::Card>, Error> {
+pub(super) async fn read_card(
+    invite: &Invite,
+    link: &dyn Link,
+) -> Result<Verified<martlet_proto::card::Card>, Error> {
     let keys = CardKeys::derive(&invite.seed);
     let channel = keys.channel(&invite.mark);
     let grant = martlet_proto::Grant {

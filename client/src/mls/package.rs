@@ -151,9 +151,7 @@ pub struct PackageInfo {
 /// [`MlsError::Malformed`], [`MlsError::Unsupported`], [`MlsError::PackageExpired`] or
 /// [`MlsError::PackageNotYetValid`].
 pub fn inspect_package(bytes: &[u8], now: u64) -> Result<PackageInfo, MlsError> {
-    // Checking a signature draws no randomness.
-    let provider = Provider::new(Secret::new([0; 32]));
-    let info = describe(&read(bytes, provider.crypto())?, provider.crypto())?;
+    let info = describe_package(bytes)?;
     if now >= info.not_after {
         return Err(MlsError::PackageExpired);
     }
@@ -161,6 +159,17 @@ pub fn inspect_package(bytes: &[u8], now: u64) -> Result<PackageInfo, MlsError> 
         return Err(MlsError::PackageNotYetValid);
     }
     Ok(info)
+}
+
+/// What a stranger's key package says, its signatures, suite and capabilities checked, its time not.
+///
+/// # Errors
+///
+/// [`MlsError::Malformed`] or [`MlsError::Unsupported`].
+pub fn describe_package(bytes: &[u8]) -> Result<PackageInfo, MlsError> {
+    // Checking a signature draws no randomness.
+    let provider = Provider::new(Secret::new([0; 32]));
+    describe(&read(bytes, provider.crypto())?, provider.crypto())
 }
 
 /// Reads and verifies a key package; its written lifetime is held against the system's clock by OpenMLS.

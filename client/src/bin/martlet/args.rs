@@ -128,6 +128,49 @@ pub(crate) enum Command {
         #[arg(long)]
         confirm: bool,
     },
+    /// Add somebody to a case (counsel)
+    Add {
+        /// The case
+        case: String,
+        /// Their invite
+        #[arg(required = true)]
+        invite: Vec<String>,
+        /// What they are in the case
+        #[arg(long)]
+        role: RoleName,
+    },
+    /// Remove somebody from a case, with all their devices (counsel)
+    Remove {
+        /// The case
+        case: String,
+        /// The member, as `cases --json` names them, or by name
+        member: String,
+    },
+    /// Take somebody in again who asked for it (counsel)
+    Readmit {
+        /// The case
+        case: String,
+        /// The member
+        member: String,
+    },
+    /// Lead a case from this device, in place of another of counsel's
+    Takeover {
+        /// The case
+        case: String,
+    },
+    /// Leave a case
+    Leave {
+        /// The case
+        case: String,
+    },
+    /// Ask counsel to be taken in again as a new device
+    Rejoin {
+        /// The case; all cases that cannot go on if none is named
+        case: Option<String>,
+    },
+    /// The relays of your cases and invites
+    #[command(subcommand)]
+    Relay(RelayCommand),
     /// Show whether the relay is reached and what waits
     Status,
     /// Play a whole case through on this machine, told step by step
@@ -147,6 +190,31 @@ pub(crate) enum Command {
     },
     /// Print the manual
     Man,
+}
+
+/// What to do with relays.
+#[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]
+pub(crate) enum RelayCommand {
+    /// List them
+    List,
+    /// Use a relay for new invites
+    Add {
+        /// Its link
+        link: String,
+    },
+}
+
+/// A role as people write it.
+#[derive(Clone, Copy, Debug, clap::ValueEnum, Serialize, Deserialize)]
+pub(crate) enum RoleName {
+    /// Acts for the client
+    Counsel,
+    /// Interprets
+    Interpreter,
+    /// Whose case it is
+    Client,
+    /// Only reads
+    Observer,
 }
 
 impl Command {

@@ -2,7 +2,8 @@
 
 use data_encoding::HEXLOWER;
 use martlet::view::{
-    CaseView, Event, FileView, InviteView, LetterKind, LetterView, MemberView, Sent, Warning,
+    CaseView, Event, FileView, InviteView, LetterKind, LetterView, MemberView, RelayView, Sent, Standing,
+    Warning,
 };
 use martlet_proto::{Day, Time, case::Role, clean};
 use serde_json::{Value, json};
@@ -51,8 +52,25 @@ pub(crate) const fn warning(warning: Warning) -> &'static str {
         Warning::RelayDiffers => "relay-differs",
         Warning::RelayForgot => "relay-forgot",
         Warning::Lost => "lost",
+        Warning::Removed => "removed",
+        Warning::Silent => "silent",
+        Warning::Asks => "asks",
         _ => "unknown",
     }
+}
+
+const fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Member => "member",
+        Standing::Removed => "removed",
+        Standing::Lost => "lost",
+    }
+}
+
+/// What a change of the members answers.
+pub(crate) fn members(view: &CaseView, queued: bool) -> Value {
+    let members: Vec<_> = view.members.iter().map(member).collect();
+    json!({"case": view.case, "members": members, "queued": queued})
 }
 
 pub(crate) fn hex(hash: &[u8; 32]) -> String {
@@ -83,7 +101,8 @@ pub(crate) fn case(view: &CaseView) -> Value {
     let members: Vec<_> = view.members.iter().map(member).collect();
     let warnings: Vec<_> = view.warnings.iter().map(|w| warning(*w)).collect();
     json!({"case": view.case, "label": line(&view.label), "members": members, "unread": view.unread,
-        "unsent": view.unsent, "last": view.last.map(time), "warnings": warnings})
+        "unsent": view.unsent, "last": view.last.map(time), "warnings": warnings, "standing": standing(view.standing),
+        "asks": view.asks, "heard": view.heard.map(time)})
 }
 
 fn file(view: &FileView) -> Value {
@@ -97,6 +116,10 @@ pub(crate) fn letter(view: &LetterView) -> Value {
         "text": view.text.as_deref().map(clean), "file": view.file.as_ref().map(file),
         "queued": view.queued, "delivered_to": view.delivered_to, "mine": view.mine}),
     )
+}
+
+pub(crate) fn relay(view: &RelayView) -> Value {
+    json!({"addresses": view.addresses, "pin": hex(&view.pin), "home": view.home, "cases": view.cases})
 }
 
 pub(crate) fn sent(view: &Sent) -> Value {
@@ -114,6 +137,8 @@ pub(crate) fn event(event: &Event) -> Value {
             json!({"event": "delivered", "case": case, "id": id.to_text(), "to": to})
         }
         Event::Case { case: c } => json!({"event": "case", "case": c.case, "details": case(c)}),
+        Event::Asks { case, member } => json!({"event": "asks", "case": case, "member": member}),
+        Event::Returned { case } => json!({"event": "returned", "case": case}),
         Event::Online => json!({"event": "online"}),
         Event::Offline => json!({"event": "offline"}),
         Event::Warning { case, warning: w } => {

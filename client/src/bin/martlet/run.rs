@@ -6,12 +6,15 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use martlet::{Client, Cost, Error, NewCase, NewInvite, NewProfile, Which, view::Sent};
-use martlet_proto::{card::Uses, invite::Invite, link::RelayLink};
+use martlet::{
+    Client, Cost, Error, NewCase, NewInvite, NewProfile, Which,
+    view::{CaseView, Sent},
+};
+use martlet_proto::{card::Uses, case::Role, invite::Invite, link::RelayLink};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Args, Command},
+    args::{Args, Command, RelayCommand, RoleName},
     ipc, json as shape,
     passphrase::{self, Purpose},
     progress::Bar,
@@ -88,7 +91,7 @@ pub(crate) async fn start(args: Args, out: &mut dyn Out) -> Exit {
             Ok(0)
         }
         _ => {
-            if let Command::Open { invite, .. } = &args.command {
+            if let Command::Open { invite, .. } | Command::Add { invite, .. } = &args.command {
                 // Said before a passphrase is asked for.
                 invite.concat().parse::<Invite>().map_err(Error::from)?;
             }
@@ -237,6 +240,49 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             }
             Ok(0)
         }
+        Command::Add { case, invite, role } => {
+            let invite: Invite = invite.concat().parse().map_err(Error::from)?;
+            let role = match role {
+                RoleName::Counsel => Role::Counsel,
+                RoleName::Interpreter => Role::Interpreter,
+                RoleName::Client => Role::Client,
+                RoleName::Observer => Role::Observer,
+            };
+            changed(client.add(&case, &invite, role).await?, out)
+        }
+        Command::Remove { case, member } => changed(client.remove(&case, &member).await?, out),
+        Command::Readmit { case, member } => changed(client.readmit(&case, &member).await?, out),
+        Command::Takeover { case } => changed(client.take_over(&case).await?, out),
+        Command::Leave { case } => {
+            let sent = client.leave(&case).await?;
+            out.both(
+                &shape::sent(&sent),
+                "You asked to leave; counsel's device lets you go when it is online.",
+            );
+            Ok(queued(sent.queued, out))
+        }
+        Command::Rejoin { case } => {
+            let asked = client.rejoin(case.as_deref()).await?;
+            let told = match asked.asked {
+                0 => "every case goes on from here; name a case to ask all the same",
+                _ => "asked; call counsel, so that they know it is you",
+            };
+            out.both(&json!({"asked": asked.asked, "queued": asked.queued}), told);
+            Ok(queued(asked.queued, out))
+        }
+        Command::Relay(command) => {
+            if let RelayCommand::Add { link } = command {
+                client.use_relay(link.parse().map_err(Error::from)?)?;
+            }
+            let relays = client.relay_list()?;
+            let values: Vec<_> = relays.iter().map(shape::relay).collect();
+            list(
+                &json!({ "relays": values }),
+                relays.iter().map(tell::relay).collect(),
+                out,
+            );
+            Ok(0)
+        }
         Command::Status => {
             let s = client.status().await?;
             let value = json!({"online": s.online, "path": s.path, "unsent": s.unsent, "cases": s.cases,
@@ -255,6 +301,12 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
         #[cfg(feature = "demo")]
         Command::Demo => Err(Error::Internal("a command without a vault came to one with").into()),
     }
+}
+
+/// Tells who is in a case after a change.
+fn changed((case, waits): (CaseView, bool), out: &mut dyn Out) -> Exit {
+    out.both(&shape::members(&case, waits), &tell::case(&case));
+    Ok(queued(waits, out))
 }
 
 fn list(value: &Value, lines: Vec<String>, out: &mut dyn Out) {

@@ -1,6 +1,6 @@
 //! How cases, letters and invites are told to people.
 
-use martlet::view::{CaseView, InviteView, LetterView, Sent, Warning};
+use martlet::view::{CaseView, InviteView, LetterView, RelayView, Sent, Warning};
 use martlet_proto::clean;
 
 use crate::{
@@ -51,11 +51,19 @@ pub(crate) fn case(view: &CaseView) -> String {
     told
 }
 
+pub(crate) fn relay(view: &RelayView) -> String {
+    let home = if view.home { "for new invites, " } else { "" };
+    format!("{}  {home}cases: {}", view.addresses.join(" "), view.cases)
+}
+
 fn warned(warning: Warning) -> String {
     let key = match warning {
         Warning::RelayDiffers => "warn-relay-differs",
         Warning::RelayForgot => "warn-relay-forgot",
         Warning::Lost => "warn-lost",
+        Warning::Removed => "warn-removed",
+        Warning::Silent => "warn-silent",
+        Warning::Asks => "warn-asks",
         _ => "warn-unknown",
     };
     words::say(key, None)

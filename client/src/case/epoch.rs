@@ -1,0 +1,372 @@
+//! From one epoch to the next: commits judged and applied, and what is noted of them. SPEC.md 10.2.
+
+use martlet_proto::{
+    Entry, Keeper, Kind, Slot, Token, TokenHash,
+    case::{CaseContext, CounselSecrets, KeepShare, SignedCommit},
+    letter::{Letter, NOTICE_KIND},
+    limits::COUNSEL_DEVICES_MAX,
+};
+
+use super::{
+    Case, Epoch, Turn,
+    begin::rescue_records,
+    internal, judge, keep_info, member, parse_context,
+    read::{Flow, Reader},
+};
+use crate::{
+    error::Error,
+    identity::behind_leaf,
+    me::Me,
+    mls::{Group, MlsError, Processed, Staged},
+    record::{LetterRecord, Notice, OutRecord, Reading, RescueRecord, Standing, Wish, encode},
+    sealed,
+    view::{Event, Warning, name_of},
+};
+
+impl Case {
+    /// A commit of another device: applied if it is the first that every member must find valid, skipped if every
+    /// member must find it invalid; anything else ends this device's part until it is taken in again.
+    pub(super) fn take_commit(
+        &mut self,
+        reader: &mut Reader<'_>,
+        message: &[u8],
+        rest: &[Slot],
+    ) -> Result<Flow, Error> {
+        let Ok((commit, [])) = postcard::take_from_bytes::<SignedCommit>(message) else {
+            return Ok(Flow::On);
+        };
+        let members = self.group.members();
+        let epoch = self.group.epoch();
+        if !judge::is_signed(&self.epoch.context, &members, &self.record.id, epoch, &commit) {
+            return Ok(Flow::On);
+        }
+        let before = self.group.to_blob().map_err(internal)?;
+        if self.group.has_pending() {
+            self.group.clear_pending().map_err(internal)?;
+        }
+        let flow = match self.group.process(&commit.message) {
+            Ok(Processed::Commit(staged)) => match parse_context(staged.context()) {
+                Ok(context)
+                    if judge::is_valid(&self.epoch.context, &members, &commit.leaf, &staged, &context) =>
+                {
+                    self.merge_theirs(reader, *staged, context, rest)?
+                }
+                Ok(_) | Err(_) => None,
+            },
+            Err(MlsError::Inapplicable) => Some(self.lose(reader.turn)),
+            Ok(_) | Err(_) => None,
+        };
+        match flow {
+            Some(Flow::Again) | None => {
+                self.group =
+                    Group::from_blob(reader.entropy.secret(), reader.me.leaf(), &before).map_err(internal)?;
+                Ok(flow.unwrap_or(Flow::On))
+            }
+            Some(flow) => Ok(flow),
+        }
+    }
+
+    /// One's own commit is the first in the log.
+    pub(super) fn merge_own(&mut self, reader: &mut Reader<'_>) -> Result<Flow, Error> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(Flow::On);
+        };
+        let before = self.epoch.context.clone();
+        self.group.merge_pending().map_err(internal)?;
+        self.record.commit_due = false;
+        self.record.committed = Some(reader.now);
+        self.record.rescues = pending.rescues;
+        let done = pending.wishes.min(self.record.wishes.len());
+        let back = self.record.wishes.drain(..done).filter_map(|wish| match wish {
+            Wish::Readmit { identity, .. } => Some(identity),
+            _ => None,
+        });
+        let back: Vec<[u8; 32]> = back.collect();
+        for (to, sealed) in pending.packets {
+            self.put_out(OutRecord::Packet { to, sealed }, &mut reader.turn.batch)?;
+        }
+        let by = reader.me.identity().public();
+        self.enter_epoch(Some(pending.keep))?;
+        self.note_changes(&before, &back, by, reader)?;
+        Ok(Flow::Stop)
+    }
+
+    fn leaves(&self) -> Vec<judge::LeafKeys> {
+        self.group.members().iter().map(judge::LeafKeys::from).collect()
+    }
+
+    /// Applies a valid commit; `None` if it is not, after all.
+    fn merge_theirs(
+        &mut self,
+        reader: &mut Reader<'_>,
+        staged: Staged,
+        context: CaseContext,
+        rest: &[Slot],
+    ) -> Result<Option<Flow>, Error> {
+        let before = self.epoch.context.clone();
+        let members = self.group.members();
+        let sender = members.iter().find(|leaf| leaf.index == staged.sender());
+        let by = sender.and_then(|leaf| behind_leaf(&leaf.credential, &leaf.signature_key));
+        let Some(by) = by else { return Ok(None) };
+        let back = came_back(&self.epoch.context, &staged, rest);
+        let secrets = open_share(reader.me, &self.record.id, staged.aad(), &context.keep);
+        if staged.removes_us() {
+            let own = |leaf: &crate::mls::PackageInfo| leaf.signature_key == *reader.me.leaf_public();
+            if !staged.added().iter().any(own) {
+                return self.removed(by, reader).map(Some);
+            }
+            match self.returned(reader, &staged, rest)? {
+                Return::In(group) => self.group = *group,
+                Return::Later => return Ok(Some(Flow::Again)),
+                Return::Out => return Ok(Some(self.lose(reader.turn))),
+            }
+            self.packages.clear();
+            self.record.refreshed = reader.now;
+        } else {
+            self.group.merge(staged).map_err(internal)?;
+        }
+        self.pending = None;
+        if context.committer != Some(*reader.me.leaf_public()) {
+            // Somebody else decides now; what was wished for here is theirs to wish for again.
+            self.record.wishes.clear();
+            self.record.commit_due = false;
+        }
+        let keep = secrets.as_ref().map(|secrets| secrets.keep.clone());
+        if let Some(secrets) = secrets {
+            self.record.rescues = merged(&self.record.rescues, rescue_records(secrets));
+        }
+        self.enter_epoch(keep)?;
+        self.note_changes(&before, &back, by, reader)?;
+        Ok(Some(Flow::Stop))
+    }
+
+    /// This device was removed and added in one commit, as it asked: the Welcome stands right behind.
+    fn returned(&mut self, reader: &mut Reader<'_>, staged: &Staged, rest: &[Slot]) -> Result<Return, Error> {
+        let welcome = match rest.first() {
+            None => return Ok(Return::Later),
+            Some(Slot::Here(Entry {
+                kind: Kind::Commit,
+                envelope,
+                ..
+            })) => envelope.open(&self.epoch.keys.envelope, &self.epoch.channel, Kind::Commit),
+            Some(_) => return Ok(Return::Out),
+        };
+        let Ok(welcome) = welcome else {
+            return Ok(Return::Out);
+        };
+        let mut packages = self.packages.iter();
+        let joined = packages.find_map(|package| {
+            Group::join(reader.entropy.secret(), reader.me.leaf(), package, &welcome).ok()
+        });
+        Ok(match joined {
+            Some(group)
+                if group.epoch() == staged.epoch()
+                    && group.id() == self.record.id
+                    && group.context().is_ok_and(|context| context == staged.context()) =>
+            {
+                Return::In(Box::new(group))
+            }
+            Some(_) | None => Return::Out,
+        })
+    }
+
+    /// Counsel removed this device: it reads and writes nothing any more.
+    fn removed(&mut self, by: [u8; 32], reader: &mut Reader<'_>) -> Result<Flow, Error> {
+        let identity = reader.me.identity().public();
+        self.record.standing = Standing::Removed;
+        self.record.wishes.clear();
+        for out in std::mem::take(&mut self.outbox).into_keys() {
+            reader.turn.batch.delete(self.out_name(out));
+        }
+        self.note(Notice::Removed { identity }, by, reader)?;
+        self.warn(Warning::Removed, &mut reader.turn.events);
+        Ok(Flow::Stop)
+    }
+
+    /// The next epoch begins: another channel, other keys; what waits is encrypted again when it is sent.
+    pub(super) fn enter_epoch(&mut self, keep: Option<Token<Keeper>>) -> Result<(), Error> {
+        self.keep = keep;
+        self.epoch = Epoch::of(&self.group)?;
+        self.record.reading = Reading::default();
+        self.record.held_since = None;
+        self.record
+            .warnings
+            .retain(|warning| !matches!(warning, Warning::RelayForgot | Warning::Lost));
+        self.round.caught_up = false;
+        self.round.must_open = false;
+        for out in self.outbox.values_mut() {
+            if let OutRecord::Letter { sealed, .. } = out {
+                *sealed = None;
+            }
+        }
+        self.refresh_members();
+        Ok(())
+    }
+
+    /// Brings who is known by name into line with who is in the case.
+    fn refresh_members(&mut self) {
+        let context = &self.epoch.context;
+        for known in &mut self.record.members {
+            known.present = context.person(&known.identity).is_some();
+        }
+        for person in &context.people {
+            let known = self
+                .record
+                .members
+                .iter_mut()
+                .find(|known| known.identity == person.identity);
+            match known {
+                Some(known) => known.role = person.role,
+                None => self
+                    .record
+                    .members
+                    .push(member(person.identity, &person.name, person.role)),
+            }
+        }
+        let here = |identity: &[u8; 32]| context.person(identity).is_some();
+        self.record.asks.retain(|ask| here(&ask.identity));
+    }
+
+    /// Notes what a commit changed, in the order in which people care.
+    fn note_changes(
+        &mut self,
+        old: &CaseContext,
+        back: &[[u8; 32]],
+        by: [u8; 32],
+        reader: &mut Reader<'_>,
+    ) -> Result<(), Error> {
+        let (new, leaves) = (self.epoch.context.clone(), self.leaves());
+        let owner = |key: &[u8; 32]| {
+            let leaf = leaves.iter().find(|leaf| leaf.key == *key);
+            leaf.and_then(|leaf| leaf.identity)
+        };
+        let mut notices = Vec::new();
+        for person in old
+            .people
+            .iter()
+            .filter(|person| new.person(&person.identity).is_none())
+        {
+            notices.push(Notice::Removed {
+                identity: person.identity,
+            });
+        }
+        for person in &new.people {
+            let (identity, role) = (person.identity, person.role);
+            if old.person(&identity).is_none() {
+                notices.push(Notice::Added { identity, role });
+            } else if back.contains(&identity) {
+                notices.push(Notice::Returned { identity });
+            }
+        }
+        if old.committer.is_some()
+            && old.committer != new.committer
+            && let Some(identity) = new.committer.as_ref().and_then(owner)
+        {
+            notices.push(Notice::Committer { identity });
+        }
+        if (old.client_days, old.counsel_days) != (new.client_days, new.counsel_days) {
+            notices.push(Notice::Retention {
+                client_days: new.client_days,
+                counsel_days: new.counsel_days,
+            });
+        }
+        for notice in notices {
+            if let Notice::Returned { identity } = notice {
+                self.send_again_to(&identity, reader.now, &mut reader.turn.batch)?;
+                self.record.asks.retain(|ask| ask.identity != identity);
+            }
+            self.note(notice, by, reader)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a notice among the letters.
+    fn note(&mut self, notice: Notice, by: [u8; 32], reader: &mut Reader<'_>) -> Result<(), Error> {
+        let own = by == reader.me.identity().public();
+        let record = LetterRecord {
+            letter: Letter {
+                id: reader.entropy.letter(),
+                sent: reader.now,
+                seen: None,
+                kind: NOTICE_KIND,
+                body: encode(&notice)?.to_vec(),
+            },
+            from: by,
+            received: reader.now,
+            read: own,
+            queued: false,
+            delivered_to: Vec::new(),
+            to: Vec::new(),
+            placed: None,
+        };
+        if !own {
+            self.record.unread = self.record.unread.saturating_add(1);
+        }
+        let letter = self.letter_view(&record, &reader.me.identity().public());
+        self.keep_letter(record, &mut reader.turn.batch)?;
+        reader.turn.events.push(Event::Letter {
+            case: name_of(&self.record.id),
+            letter,
+        });
+        Ok(())
+    }
+
+    pub(super) fn lose(&mut self, turn: &mut Turn) -> Flow {
+        self.record.standing = Standing::Lost;
+        self.warn(Warning::Lost, &mut turn.events);
+        Flow::Stop
+    }
+}
+
+/// What came of a commit that removes this device and adds it again.
+enum Return {
+    /// It is in the next epoch.
+    In(Box<Group>),
+    /// The Welcome has not been read yet.
+    Later,
+    /// There is no Welcome for it.
+    Out,
+}
+
+/// Who was taken in again by a commit: not those whose devices only got fresh keys, whose Welcome stands in the log.
+fn came_back(old: &CaseContext, staged: &Staged, rest: &[Slot]) -> Vec<[u8; 32]> {
+    let welcome = |slot: &Slot| matches!(slot, Slot::Here(entry) if entry.kind == Kind::Commit);
+    if rest.first().is_some_and(welcome) {
+        return Vec::new();
+    }
+    let added = staged.added().iter().map(judge::LeafKeys::from);
+    added
+        .filter_map(|leaf| leaf.identity)
+        .filter(|identity| old.person(identity).is_some())
+        .collect()
+}
+
+/// Rescue channels of the next epoch, with how far those known were read.
+fn merged(old: &[RescueRecord], new: Vec<RescueRecord>) -> Vec<RescueRecord> {
+    let known = |rescue: RescueRecord| {
+        let old = old
+            .iter()
+            .find(|old| old.identity == rescue.identity && old.seeds == rescue.seeds);
+        old.cloned().unwrap_or(rescue)
+    };
+    new.into_iter().map(known).collect()
+}
+
+/// This device's share of a commit, if the commit has one that fits.
+fn open_share(me: &Me, group: &[u8; 16], aad: &[u8], hash: &TokenHash) -> Option<CounselSecrets> {
+    let shares: Vec<KeepShare> = postcard::from_bytes(aad).ok()?;
+    if shares.len() > COUNSEL_DEVICES_MAX {
+        return None;
+    }
+    let share = shares.iter().find(|share| share.device == *me.leaf_public())?;
+    let plain = sealed::open(me.keep_seed(), &keep_info(group, hash), &share.sealed).ok()?;
+    match postcard::take_from_bytes::<CounselSecrets>(&plain) {
+        Ok((secrets, [])) if secrets.keep.hash() == *hash => Some(secrets),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// The entry that one of one's own items is.
+pub(super) fn is_item(entry: &Entry, item: &crate::record::SealedItem) -> bool {
+    item.entry == entry.id && item.envelope == entry.envelope
+}

@@ -1,0 +1,155 @@
+//! Letters of others: kept, receipted, and understood where they are wishes. SPEC.md 8.
+
+use martlet_proto::{
+    case::Role,
+    letter::{Body, Letter, LetterId, NOTICE_KIND},
+};
+
+use super::{Case, Turn, read::Reader};
+use crate::{
+    error::Error,
+    identity::behind_leaf,
+    mls::inspect_package,
+    record::{LetterRecord, Wish},
+    view::{Event, Warning, name_of},
+};
+
+/// Who sent a letter.
+#[derive(Clone, Copy)]
+pub(super) struct Sender {
+    /// The person.
+    pub(super) identity: [u8; 32],
+    /// The device's leaf key.
+    pub(super) leaf: [u8; 32],
+}
+
+impl Case {
+    /// Who is behind a leaf of the present epoch.
+    pub(super) fn sender(&self, index: u32) -> Option<Sender> {
+        let members = self.group.members();
+        let member = members.iter().find(|member| member.index == index)?;
+        Some(Sender {
+            identity: behind_leaf(&member.credential, &member.signature_key)?,
+            leaf: member.signature_key,
+        })
+    }
+
+    pub(super) fn take_letter(
+        &mut self,
+        letter: Letter,
+        from: Sender,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), Error> {
+        let mine = reader.me.identity().public();
+        let (now, turn) = (reader.now, &mut *reader.turn);
+        let Ok(body) = letter.parse_body() else {
+            return Ok(());
+        };
+        if let Some((seq, head)) = letter.seen
+            && self
+                .record
+                .reading
+                .heads
+                .iter()
+                .any(|(at, own)| *at == seq && *own != head)
+        {
+            self.warn(Warning::RelayDiffers, &mut turn.events);
+        }
+        if from.identity != mine && self.role_of(&from.identity) == Some(Role::Counsel) {
+            let heard = letter.sent.min(now);
+            self.record.heard = self.record.heard.max(Some(heard));
+        }
+        match &body {
+            Body::Receipt(ids) => return self.take_receipt(ids, from.identity, turn),
+            Body::Beat => return Ok(()),
+            Body::Refresh(package) => {
+                self.wish_refresh(package, from, reader);
+                return Ok(());
+            }
+            Body::Leave => self.wish_leave(from),
+            Body::Text(_) | Body::Document(_) | Body::Unknown(_) => {}
+        }
+        if letter.kind == NOTICE_KIND {
+            return Ok(());
+        }
+        if from.identity != mine {
+            self.record.receipts_due.push(letter.id);
+        }
+        if self.by_id.contains_key(&letter.id) {
+            return Ok(());
+        }
+        self.record.last = Some(now);
+        self.record.unread = self.record.unread.saturating_add(1);
+        let record = LetterRecord {
+            letter,
+            from: from.identity,
+            received: now,
+            read: false,
+            queued: false,
+            delivered_to: Vec::new(),
+            to: Vec::new(),
+            placed: None,
+        };
+        let view = self.letter_view(&record, &mine);
+        self.keep_letter(record, &mut turn.batch)?;
+        turn.events.push(Event::Letter {
+            case: name_of(&self.record.id),
+            letter: view,
+        });
+        Ok(())
+    }
+
+    /// A device asks for fresh keys: the committer makes a commit for it.
+    fn wish_refresh(&mut self, package: &[u8], from: Sender, reader: &Reader<'_>) {
+        let own = inspect_package(package, reader.now.as_secs()).is_ok_and(|info| {
+            info.signature_key == from.leaf
+                && behind_leaf(&info.credential, &info.signature_key) == Some(from.identity)
+        });
+        if !own || !self.is_committer(reader.me) || from.leaf == *reader.me.leaf_public() {
+            return;
+        }
+        self.record
+            .wishes
+            .retain(|wish| !matches!(wish, Wish::Refresh { leaf, .. } if *leaf == from.leaf));
+        self.record.wishes.push(Wish::Refresh {
+            leaf: from.leaf,
+            package: package.to_vec(),
+        });
+    }
+
+    /// Somebody leaves: whoever commits lets them go.
+    fn wish_leave(&mut self, from: Sender) {
+        if self.keep.is_some() {
+            self.wish_removal(from.identity);
+        }
+    }
+
+    fn take_receipt(&mut self, ids: &[LetterId], from: [u8; 32], turn: &mut Turn) -> Result<(), Error> {
+        for id in ids {
+            let Some(at) = self.by_id.get(id).copied() else {
+                continue;
+            };
+            let Some(kept) = self.letters.get_mut(&at) else {
+                continue;
+            };
+            if kept.from == from || kept.delivered_to.contains(&from) {
+                continue;
+            }
+            kept.delivered_to.push(from);
+            self.save_letter(at, &mut turn.batch)?;
+            let to = name_of_member(&from);
+            turn.events.push(Event::Delivered {
+                case: name_of(&self.record.id),
+                id: *id,
+                to,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// By which commands name a member: the first bytes of the identity key.
+pub(super) fn name_of_member(identity: &[u8; 32]) -> String {
+    let (first, _) = identity.split_at(10);
+    data_encoding::BASE32_NOPAD.encode(first).to_lowercase()
+}

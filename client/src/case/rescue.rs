@@ -1,0 +1,333 @@
+//! Asking counsel to be taken in again, and hearing who asks. SPEC.md 10.4.
+
+use martlet_proto::{
+    Append, Call, Cursor, Entry, Envelope, Kind, Read, Seq, Slot, Time,
+    call::{Item, Slots},
+    card::Mailbox,
+    case::{Packet, Rescue},
+    derive::RescueKeys,
+    envelope::NONCE,
+    limits::HOLD_DAYS,
+};
+
+use super::{
+    Case, Next, Purpose, Turn,
+    begin::{kept, rescue_records, welcomed},
+    commit::seeds_of,
+};
+use crate::{
+    entropy::Entropy,
+    error::{Error, Usage},
+    identity::behind_leaf,
+    me::Me,
+    mls::{inspect_package, keypackage},
+    record::{Ask, Asking, OutRecord, Standing, encode},
+    vault::Batch,
+    view::{Event, Warning, name_of},
+};
+
+/// Seconds in a day.
+const DAY: u64 = 86_400;
+/// Days for which the key package of a request is offered.
+const PACKAGE_DAYS: u64 = 90;
+
+impl Case {
+    /// Asks counsel to be taken in again; asking twice changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::CaseEnded`] after removal; [`Usage::NoRescue`] where nobody could answer.
+    pub fn ask(&mut self, me: &Me, now: Time, entropy: &mut Entropy) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
+        if self.record.standing == Standing::Removed {
+            return Err(Error::Usage(Usage::CaseEnded));
+        }
+        if self.record.asking.is_some() {
+            return Ok(batch);
+        }
+        let seeds = self.record.rescue.as_ref().ok_or(Error::Usage(Usage::NoRescue))?;
+        let until = now.as_secs().saturating_add(PACKAGE_DAYS * DAY);
+        let package = keypackage(
+            entropy.secret(),
+            me.leaf(),
+            Some(me.keep_public()),
+            now.as_secs().saturating_sub(DAY),
+            until,
+        )
+        .map_err(|_| Error::Internal("a key package cannot be made"))?;
+        let ask = Rescue::Ask {
+            package: package.public.clone(),
+            epoch: self.group.epoch(),
+        };
+        let keys = RescueKeys::derive(&seeds.to_counsel);
+        let nonce: [u8; NONCE] = entropy.bytes();
+        let envelope = Envelope::seal(
+            &keys.envelope,
+            nonce,
+            &keys.channel(),
+            Kind::Packet,
+            &encode(&ask)?,
+        )
+        .map_err(|_| Error::Internal("a request does not fit an envelope"))?;
+        self.keep_package(&package);
+        self.record.asking = Some(Asking {
+            entry: entropy.entry(),
+            envelope,
+            placed: false,
+            cursor: None,
+        });
+        self.save(&mut batch)?;
+        Ok(batch)
+    }
+
+    /// Whether this device asks by itself: it lost the thread, or waited in vain in a channel that came back.
+    pub(super) fn must_ask(&self, now: Time) -> bool {
+        let days = |since: Time| now.as_secs().saturating_sub(since.as_secs()) / DAY;
+        let waited = self
+            .record
+            .held_since
+            .is_some_and(|since| days(since) >= u64::from(HOLD_DAYS));
+        let lost = self.record.standing == Standing::Lost;
+        self.record.asking.is_none() && self.record.rescue.is_some() && (lost || waited)
+    }
+
+    /// What to say in rescue channels next.
+    pub(super) fn next_rescue(&self) -> Option<Next> {
+        let mailbox = self.rescue_mailbox()?;
+        if self.round.closed == Some(mailbox.channel()) {
+            return Some(self.next_open_mailbox(&mailbox));
+        }
+        let next = |call, purpose| {
+            Some(Next {
+                batch: Batch::default(),
+                call,
+                purpose,
+            })
+        };
+        if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
+            if !asking.placed {
+                let items = vec![Item {
+                    kind: Kind::Packet,
+                    id: asking.entry,
+                    envelope: asking.envelope.clone(),
+                }];
+                let append = Append { within: None, items };
+                return next(Call::new(&mailbox.writer(), append), Purpose::Ask);
+            }
+            if !self.round.answers_read {
+                let from = asking.cursor.map_or(Seq::FIRST, |cursor| cursor.seq);
+                let keys = RescueKeys::derive(&seeds.to_member);
+                return next(Call::new(&keys.reader(), Read { from }), Purpose::Answers);
+            }
+        }
+        let identity = self.round.asks_unread.first()?;
+        let rescue = self
+            .record
+            .rescues
+            .iter()
+            .find(|rescue| rescue.identity == *identity)?;
+        let from = rescue.cursor.map_or(Seq::FIRST, |cursor| cursor.seq);
+        let keys = RescueKeys::derive(&rescue.seeds.to_counsel);
+        next(Call::new(&keys.reader(), Read { from }), Purpose::Asks(*identity))
+    }
+
+    /// The mailbox that the next call goes to.
+    pub(super) fn rescue_mailbox(&self) -> Option<Mailbox> {
+        if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
+            if !asking.placed {
+                return Some(RescueKeys::derive(&seeds.to_counsel).mailbox());
+            }
+            if !self.round.answers_read {
+                return Some(RescueKeys::derive(&seeds.to_member).mailbox());
+            }
+        }
+        let identity = self.round.asks_unread.first()?;
+        let seeds = seeds_of(&self.record.rescues, identity)?;
+        Some(RescueKeys::derive(&seeds.to_counsel).mailbox())
+    }
+
+    pub(super) fn ask_placed(&mut self) -> Result<Turn, Error> {
+        let mut turn = Turn::default();
+        if let Some(asking) = &mut self.record.asking {
+            asking.placed = true;
+        }
+        self.save_record(&mut turn.batch)?;
+        Ok(turn)
+    }
+
+    /// Reads what counsel answered: the first Welcome that fits the request brings this device back.
+    pub(super) fn take_answers(
+        &mut self,
+        me: &Me,
+        page: Slots,
+        now: Time,
+        entropy: &mut Entropy,
+    ) -> Result<Turn, Error> {
+        let mut turn = Turn::default();
+        let (Some(asking), Some(seeds)) = (&mut self.record.asking, &self.record.rescue) else {
+            return Ok(turn);
+        };
+        let keys = RescueKeys::derive(&seeds.to_member);
+        let mut answers = Vec::new();
+        let from = follow_cursor(&mut asking.cursor, &page);
+        for (slot, envelope) in here(&page, from) {
+            if let Some(Rescue::Answer(packet)) = open(&keys, envelope) {
+                answers.push(packet);
+            }
+            advance(&mut asking.cursor, slot);
+        }
+        self.round.answers_read = asking
+            .cursor
+            .is_none_or(|cursor| cursor.seq >= page.tip.next || page.slots.is_empty());
+        for packet in answers {
+            if self.come_back(me, packet, now, entropy, &mut turn)? {
+                break;
+            }
+        }
+        self.save(&mut turn.batch)?;
+        Ok(turn)
+    }
+
+    /// Goes on in the epoch that a Welcome leads to; `false` if it does not fit.
+    fn come_back(
+        &mut self,
+        me: &Me,
+        packet: Packet,
+        now: Time,
+        entropy: &mut Entropy,
+        turn: &mut Turn,
+    ) -> Result<bool, Error> {
+        let mut packages = self.packages.iter();
+        let Some((group, context)) =
+            packages.find_map(|private| welcomed(me, &packet, private, entropy).ok())
+        else {
+            return Ok(false);
+        };
+        if group.id() != self.record.id || group.epoch() <= self.group.epoch() {
+            return Ok(false);
+        }
+        let keep = kept(&packet, &context);
+        self.group = group;
+        self.pending = None;
+        self.packages.clear();
+        self.record.asking = None;
+        self.record.standing = Standing::Member;
+        self.record.refreshed = now;
+        self.record.wishes.clear();
+        self.record.commit_due = false;
+        self.record.rescue = packet.rescue;
+        if let Some(secrets) = packet.secrets {
+            self.record.rescues = rescue_records(secrets);
+        }
+        self.enter_epoch(keep)?;
+        for out in self.outbox.keys().copied().collect::<Vec<_>>() {
+            if let Some(item @ OutRecord::Letter { .. }) = self.outbox.get(&out) {
+                turn.batch.put(self.out_name(out), encode(item)?);
+            }
+        }
+        self.send_again(now, &mut turn.batch)?;
+        turn.events.push(Event::Returned {
+            case: name_of(&self.record.id),
+        });
+        Ok(true)
+    }
+
+    /// Reads what a member asks: the newest request counts.
+    pub(super) fn take_asks(&mut self, identity: &[u8; 32], page: Slots, now: Time) -> Result<Turn, Error> {
+        let mut turn = Turn::default();
+        let Some(rescue) = self
+            .record
+            .rescues
+            .iter_mut()
+            .find(|rescue| rescue.identity == *identity)
+        else {
+            self.round.asks_unread.retain(|unread| unread != identity);
+            return Ok(turn);
+        };
+        let keys = RescueKeys::derive(&rescue.seeds.to_counsel);
+        let before = rescue.cursor;
+        let mut asks = Vec::new();
+        let from = follow_cursor(&mut rescue.cursor, &page);
+        for (slot, envelope) in here(&page, from) {
+            if let Some(Rescue::Ask { package, .. }) = open(&keys, envelope) {
+                asks.push(package);
+            }
+            advance(&mut rescue.cursor, slot);
+        }
+        let read = rescue
+            .cursor
+            .is_none_or(|cursor| cursor.seq >= page.tip.next || page.slots.is_empty());
+        let changed = rescue.cursor != before;
+        if read {
+            self.round.asks_unread.retain(|unread| unread != identity);
+        }
+        let theirs = |package: &Vec<u8>| {
+            inspect_package(package, now.as_secs())
+                .is_ok_and(|info| behind_leaf(&info.credential, &info.signature_key) == Some(*identity))
+        };
+        if let Some(package) = asks.into_iter().rfind(theirs) {
+            self.record.asks.retain(|ask| ask.identity != *identity);
+            self.record.asks.push(Ask {
+                identity: *identity,
+                package,
+                received: now,
+            });
+            turn.events.push(Event::Asks {
+                case: name_of(&self.record.id),
+                member: super::letters::name_of_member(identity),
+            });
+        }
+        if changed {
+            self.save_record(&mut turn.batch)?;
+        }
+        Ok(turn)
+    }
+
+    /// The warning that a member asks for help, as long as nobody answered.
+    pub(super) fn asks_warning(&self) -> Option<Warning> {
+        (!self.record.asks.is_empty()).then_some(Warning::Asks)
+    }
+}
+
+/// Where to read on; from the start in an unfamiliar incarnation.
+fn follow_cursor(cursor: &mut Option<Cursor>, page: &Slots) -> Seq {
+    match cursor {
+        Some(at) if at.incarnation == page.tip.incarnation => at.seq,
+        _ => {
+            *cursor = Some(Cursor {
+                incarnation: page.tip.incarnation,
+                seq: Seq::FIRST,
+            });
+            Seq::FIRST
+        }
+    }
+}
+
+/// The slots from a place on, with the envelopes of those that are there.
+fn here(page: &Slots, from: Seq) -> impl Iterator<Item = (&Slot, Option<&Envelope>)> {
+    let slots = page.slots.iter().skip_while(move |slot| slot.seq() < from);
+    slots.map(|slot| match slot {
+        Slot::Here(Entry {
+            kind: Kind::Packet,
+            envelope,
+            ..
+        }) => (slot, Some(envelope)),
+        Slot::Here(_) | Slot::Gone { .. } => (slot, None),
+    })
+}
+
+fn advance(cursor: &mut Option<Cursor>, slot: &Slot) {
+    if let (Some(cursor), Some(next)) = (cursor, slot.seq().next()) {
+        cursor.seq = next;
+    }
+}
+
+fn open(keys: &RescueKeys, envelope: Option<&Envelope>) -> Option<Rescue> {
+    let plain = envelope?
+        .open(&keys.envelope, &keys.channel(), Kind::Packet)
+        .ok()?;
+    match postcard::take_from_bytes(&plain) {
+        Ok((rescue, [])) => Some(rescue),
+        Ok(_) | Err(_) => None,
+    }
+}

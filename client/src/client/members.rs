@@ -1,0 +1,240 @@
+//! Changing who is in a case, and coming back into one.
+
+use martlet_proto::{case::Role, invite::Invite, link::RelayLink};
+
+use super::{Client, entropy, now, opening::read_card};
+use crate::{
+    case::Case,
+    error::{Error, Missing, Usage},
+    me::Me,
+    record::{HomeRelay, Standing},
+    vault::Batch,
+    view::{Asked, CaseView, LetterKind, RelayView, Sent, name_of},
+};
+
+impl Client {
+    /// Verifies the card behind an invite and adds its owner to a case, with all their devices. Gives the case, and
+    /// whether the change still waits for the relay.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::NotCounsel`], [`Usage::NotCommitter`], [`Usage::AlreadyMember`], [`Usage::OtherRelay`],
+    /// [`Usage::TooManyMembers`]; those of [`open_case`](Self::open_case) for the card.
+    ///
+    /// # Cancel safety
+    ///
+    /// Until the card is verified nothing is kept. From then on the change goes on with the next call.
+    pub async fn add(&self, case: &str, invite: &Invite, role: Role) -> Result<(CaseView, bool), Error> {
+        let id = self.named(case)?;
+        if invite.expires <= now().day() {
+            return Err(Error::NotFound(Missing::InviteExpired));
+        }
+        // What needs no card is said before the network is asked.
+        self.change(&id, |case, me| case.check_entitled(me).map(|()| Batch::default()))?;
+        let link = self.link(&invite.relay()).await?;
+        let card = read_card(invite, link.as_ref()).await?;
+        let identity = card.get().identity;
+        self.change(&id, |case, me| case.add(me, invite, &card, role))?;
+        self.settled(&id, |case| case.has(&identity)).await
+    }
+
+    /// Removes somebody from a case, with all their devices.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::NotCounsel`], [`Usage::NotCommitter`], [`Usage::Yourself`], [`Missing::Member`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it is polled the change goes on with the next call.
+    pub async fn remove(&self, case: &str, member: &str) -> Result<(CaseView, bool), Error> {
+        let id = self.named(case)?;
+        let mut identity = None;
+        self.change(&id, |case, me| {
+            identity = Some(case.person_named(member)?);
+            case.remove(me, member)
+        })?;
+        self.settled(&id, |case| identity.is_some_and(|gone| !case.has(&gone)))
+            .await
+    }
+
+    /// Takes somebody in again who asked for it, as the device that asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::NotCounsel`], [`Usage::NotCommitter`], [`Missing::Member`], [`Missing::Ask`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove`](Self::remove).
+    pub async fn readmit(&self, case: &str, member: &str) -> Result<(CaseView, bool), Error> {
+        let id = self.named(case)?;
+        let mut identity = None;
+        self.change(&id, |case, me| {
+            identity = Some(case.person_named(member)?);
+            case.readmit(me, member)
+        })?;
+        self.settled(&id, |case| identity.is_some_and(|back| !case.asks(&back)))
+            .await
+    }
+
+    /// Leads a case from this device in place of another of counsel's.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::NotCounsel`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove`](Self::remove).
+    pub async fn take_over(&self, case: &str) -> Result<(CaseView, bool), Error> {
+        let id = self.named(case)?;
+        self.change(&id, Case::take_over)?;
+        let me = *self.core()?.me.leaf_public();
+        self.settled(&id, |case| case.is_led_by(&me)).await
+    }
+
+    /// Asks to be let go from a case; counsel's device does it when it reads that.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::Yourself`] on the device that leads the case; [`Usage::CaseEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it is polled the letter waits.
+    pub async fn leave(&self, case: &str) -> Result<Sent, Error> {
+        let id = self.named(case)?;
+        let letter = entropy()?.letter();
+        self.change(&id, |case, me| case.leave(me, letter, now()))?;
+        let queued = self.deliver(&id, &letter).await?;
+        Ok(Sent {
+            id: letter,
+            kind: LetterKind::Leave,
+            queued,
+            sha256: None,
+        })
+    }
+
+    /// Asks counsel to be taken in again: in one case, or in all in which this device cannot go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::NoRescue`], [`Usage::CaseEnded`], for the one case that is named.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it is polled the requests wait.
+    pub async fn rejoin(&self, case: Option<&str>) -> Result<Asked, Error> {
+        let ids: Vec<[u8; 16]> = match case {
+            Some(case) => vec![self.named(case)?],
+            None => {
+                let core = self.core()?;
+                let lost = core
+                    .cases
+                    .iter()
+                    .filter(|case| case.record().standing == Standing::Lost);
+                lost.map(|case| *case.id()).collect()
+            }
+        };
+        let mut queued = false;
+        for id in &ids {
+            self.change(id, |case, me| case.ask(me, now(), &mut entropy()?))?;
+            let (_, waits) = self.settled_or(id, |case| !case.is_asking_unsent(), None).await?;
+            queued |= waits;
+        }
+        Ok(Asked {
+            asked: u64::try_from(ids.len()).unwrap_or(u64::MAX),
+            queued,
+        })
+    }
+
+    /// Has new invites made on a relay.
+    ///
+    /// # Errors
+    ///
+    /// Those of the vault.
+    pub fn use_relay(&self, link: RelayLink) -> Result<(), Error> {
+        let mut core = self.core()?;
+        let core = &mut *core;
+        core.me.profile_mut().relay = Some(HomeRelay {
+            relay: link.relay,
+            admission: link.admission,
+        });
+        let mut batch = Batch::default();
+        core.save_profile(&mut batch)?;
+        core.commit(batch)
+    }
+
+    /// The relays in use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] after an earlier failure.
+    pub fn relay_list(&self) -> Result<Vec<RelayView>, Error> {
+        let home = self.core()?.me.profile().relay.clone().map(|home| home.relay);
+        let view = |relay: martlet_proto::link::RelayAddress| {
+            Ok(RelayView {
+                addresses: relay.addresses.iter().map(ToString::to_string).collect(),
+                pin: *relay.pin.as_bytes(),
+                home: home.as_ref() == Some(&relay),
+                cases: u64::try_from(self.cases_on(&relay)?.len()).unwrap_or(u64::MAX),
+            })
+        };
+        self.relays()?.into_iter().map(view).collect()
+    }
+
+    fn named(&self, case: &str) -> Result<[u8; 16], Error> {
+        let core = self.core()?;
+        core.id_at(core.find_at(case)?)
+    }
+
+    /// Changes a case and makes it durable.
+    fn change(
+        &self,
+        id: &[u8; 16],
+        change: impl FnOnce(&mut Case, &Me) -> Result<Batch, Error>,
+    ) -> Result<(), Error> {
+        let mut core = self.core()?;
+        let at = core.at_id(id)?;
+        core.with(at, change)
+    }
+
+    /// Speaks for a case until a change of it is made, or waits for the relay. One that was overtaken by another of
+    /// counsel's devices is [`Usage::NotCommitter`].
+    async fn settled(&self, id: &[u8; 16], done: impl Fn(&Case) -> bool) -> Result<(CaseView, bool), Error> {
+        self.settled_or(id, done, Some(Error::Usage(Usage::NotCommitter)))
+            .await
+    }
+
+    async fn settled_or(
+        &self,
+        id: &[u8; 16],
+        done: impl Fn(&Case) -> bool,
+        overtaken: Option<Error>,
+    ) -> Result<(CaseView, bool), Error> {
+        self.inner.wake.notify_one();
+        self.look_again(id)?;
+        let relay = self.relay_of(id)?;
+        let tried = match self.link(&relay).await {
+            Ok(link) => self.drive(id, link.as_ref()).await,
+            Err(error) => Err(error),
+        };
+        let (is_done, waits) = {
+            let core = self.core()?;
+            let case = core
+                .cases
+                .get(core.at_id(id)?)
+                .ok_or(Error::Internal("a case vanished"))?;
+            (done(case), case.is_changing())
+        };
+        match (tried, is_done, overtaken) {
+            (Ok(()) | Err(_), true, _) => {}
+            (Err(Error::Unreachable), false, _) => {}
+            (Err(error), false, _) => return Err(error),
+            (Ok(()), false, Some(error)) if !waits => return Err(error),
+            (Ok(()), false, _) => {}
+        }
+        Ok((self.case(&name_of(id))?, !is_done))
+    }
+}

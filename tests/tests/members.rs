@@ -1,0 +1,314 @@
+//! Cases of several people: added, removed, leaving, coming back, and counsel that changes hands. SPEC.md 10.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests fail by panicking, and count on small numbers"
+)]
+
+use martlet::{
+    Error, NewCase, Usage, Which,
+    view::{LetterKind, Standing, Warning},
+};
+use martlet_proto::case::Role;
+use martlet_tests::{Person, Relay};
+
+/// Amal's case with Ines.
+async fn case(relay: &Relay) -> (Person, Person) {
+    let ines = Person::new("Ines", Some(relay)).await;
+    let amal = Person::new("Amal", None).await;
+    let invite = ines.invite().await;
+    amal.client.open_case(&invite, NewCase::default()).await.unwrap();
+    sync(&[&ines, &amal]).await;
+    (amal, ines)
+}
+
+/// Everybody syncs, in this order.
+async fn sync(people: &[&Person]) {
+    for person in people {
+        person.client.sync().await.unwrap();
+    }
+}
+
+/// Adds somebody, who joins.
+async fn add(ines: &Person, relay: &Relay, name: &str, role: Role) -> Person {
+    let person = Person::new(name, Some(relay)).await;
+    let (view, queued) = ines
+        .client
+        .add(&ines.case(), &person.invite().await, role)
+        .await
+        .unwrap();
+    assert!(!queued);
+    assert!(
+        view.members
+            .iter()
+            .any(|member| member.name == name && member.role == role)
+    );
+    person.client.sync().await.unwrap();
+    person
+}
+
+/// The texts of people's letters, without notices.
+fn said(person: &Person) -> Vec<String> {
+    let letters = person.client.letters(&person.case(), Which::All).unwrap();
+    letters
+        .into_iter()
+        .filter(|letter| letter.kind == LetterKind::Text)
+        .filter_map(|letter| letter.text)
+        .collect()
+}
+
+fn notices(person: &Person) -> Vec<String> {
+    let letters = person.client.letters(&person.case(), Which::All).unwrap();
+    letters
+        .into_iter()
+        .filter(|letter| letter.kind == LetterKind::Notice)
+        .filter_map(|letter| letter.text)
+        .collect()
+}
+
+/// Everybody is in the same epoch and sees the same people.
+fn agree(people: &[&Person]) {
+    let seen: Vec<_> = people
+        .iter()
+        .map(|person| {
+            let view = person.client.case(&person.case()).unwrap();
+            let mut members: Vec<_> = view
+                .members
+                .iter()
+                .map(|member| (member.member.clone(), member.role))
+                .collect();
+            members.sort();
+            let other = view.members.iter().find(|member| !member.me).unwrap();
+            let safety = person.client.safety(&person.case(), Some(&other.member)).unwrap();
+            (safety.epoch_code, members)
+        })
+        .collect();
+    assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
+}
+
+fn refusal<T: std::fmt::Debug>(done: Result<T, Error>) -> Usage {
+    match done {
+        Err(Error::Usage(usage)) => usage,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_people_share_a_case() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    amal.client.send_text(&amal.case(), "before").await.unwrap();
+    let bashir = add(&ines, &relay, "Bashir", Role::Interpreter).await;
+    let carol = add(&ines, &relay, "Carol", Role::Counsel).await;
+    let dan = add(&ines, &relay, "Dan", Role::Observer).await;
+    let all = [&amal, &ines, &bashir, &carol, &dan];
+    sync(&all).await;
+    agree(&all);
+    for person in all {
+        let name = person.client.name().unwrap();
+        person.client.send_text(&person.case(), &name).await.unwrap();
+    }
+    sync(&all).await;
+    for person in all {
+        let mut heard = said(person);
+        heard.retain(|text| text != "before");
+        heard.sort();
+        assert_eq!(heard, ["Amal", "Bashir", "Carol", "Dan", "Ines"]);
+    }
+    assert!(said(&amal).contains(&"before".into()) && !said(&bashir).contains(&"before".into()));
+    assert_eq!(
+        notices(&amal),
+        [
+            "Ines added Bashir as interpreter",
+            "Ines added Carol as counsel",
+            "Ines added Dan as observer"
+        ]
+    );
+    // Everybody's letter arrived at everybody else.
+    sync(&all).await;
+    sync(&all).await;
+    for person in all {
+        let letters = person.client.letters(&person.case(), Which::All).unwrap();
+        let own = letters
+            .iter()
+            .rfind(|letter| letter.mine && letter.kind == LetterKind::Text)
+            .unwrap();
+        assert_eq!(own.delivered_to.len(), 4, "{}", person.client.name().unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_reads_and_writes_nothing_more_and_is_told() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let bashir = add(&ines, &relay, "Bashir", Role::Interpreter).await;
+    sync(&[&amal, &bashir]).await;
+    // What somebody offline had written waits for the next epoch.
+    let (view, queued) = ines.client.remove(&ines.case(), "Bashir").await.unwrap();
+    assert!(!queued && view.members.len() == 2);
+    ines.client.send_text(&ines.case(), "without him").await.unwrap();
+    sync(&[&amal, &bashir]).await;
+    assert_eq!(said(&amal), ["without him"]);
+    assert!(said(&bashir).is_empty());
+    let view = bashir.client.case(&bashir.case()).unwrap();
+    assert_eq!(view.standing, Standing::Removed);
+    assert!(view.warnings.contains(&Warning::Removed));
+    let refused = bashir.client.send_text(&bashir.case(), "still here?").await;
+    assert_eq!(refusal(refused), Usage::CaseEnded);
+    assert_eq!(
+        notices(&amal),
+        ["Ines added Bashir as interpreter", "Ines removed Bashir"]
+    );
+    agree(&[&amal, &ines]);
+    // He may be added again, by a new invite.
+    let (_, queued) = ines
+        .client
+        .add(&ines.case(), &bashir.invite().await, Role::Observer)
+        .await
+        .unwrap();
+    assert!(!queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_counsel_changes_who_is_in_a_case() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let bashir = add(&ines, &relay, "Bashir", Role::Interpreter).await;
+    let dan = Person::new("Dan", Some(&relay)).await;
+    let invite = dan.invite().await;
+    for person in [&amal, &bashir] {
+        person.client.sync().await.unwrap();
+        let refused = person.client.add(&person.case(), &invite, Role::Observer).await;
+        assert_eq!(refusal(refused), Usage::NotCounsel);
+        let refused = person.client.remove(&person.case(), "Ines").await;
+        assert_eq!(refusal(refused), Usage::NotCounsel);
+        assert_eq!(
+            refusal(person.client.take_over(&person.case()).await),
+            Usage::NotCounsel
+        );
+    }
+    let refused = ines.client.remove(&ines.case(), "Ines").await;
+    assert_eq!(refusal(refused), Usage::Yourself);
+    let again = bashir.invite().await;
+    let refused = ines.client.add(&ines.case(), &again, Role::Counsel).await;
+    assert_eq!(refusal(refused), Usage::AlreadyMember);
+    let elsewhere = Relay::start();
+    let far = Person::new("Far", Some(&elsewhere)).await;
+    let refused = ines
+        .client
+        .add(&ines.case(), &far.invite().await, Role::Observer)
+        .await;
+    assert_eq!(refusal(refused), Usage::OtherRelay);
+    agree(&[&amal, &ines, &bashir]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_of_counsels_devices_takes_over() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let carol = add(&ines, &relay, "Carol", Role::Counsel).await;
+    let dan = Person::new("Dan", Some(&relay)).await;
+    let invite = dan.invite().await;
+    let refused = carol.client.add(&carol.case(), &invite, Role::Observer).await;
+    assert_eq!(refusal(refused), Usage::NotCommitter);
+    carol.client.take_over(&carol.case()).await.unwrap();
+    carol
+        .client
+        .add(&carol.case(), &invite, Role::Observer)
+        .await
+        .unwrap();
+    dan.client.sync().await.unwrap();
+    // Ines does not know yet: what she wishes is overtaken, and said so.
+    let refused = ines.client.remove(&ines.case(), "Carol").await;
+    assert_eq!(refusal(refused), Usage::NotCommitter);
+    let all = [&amal, &ines, &carol, &dan];
+    sync(&all).await;
+    agree(&all);
+    assert!(notices(&amal).iter().any(|text| text.contains("of Carol")));
+    carol.client.remove(&carol.case(), "Ines").await.unwrap();
+    sync(&all).await;
+    agree(&[&amal, &carol, &dan]);
+    assert_eq!(
+        ines.client.case(&ines.case()).unwrap().standing,
+        Standing::Removed
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anybody_may_leave() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let bashir = add(&ines, &relay, "Bashir", Role::Interpreter).await;
+    bashir.client.leave(&bashir.case()).await.unwrap();
+    assert_eq!(refusal(ines.client.leave(&ines.case()).await), Usage::Yourself);
+    sync(&[&ines, &amal, &bashir]).await;
+    agree(&[&amal, &ines]);
+    assert_eq!(
+        bashir.client.case(&bashir.case()).unwrap().standing,
+        Standing::Removed
+    );
+    assert_eq!(ines.client.case(&ines.case()).unwrap().members.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_is_taken_in_again_and_has_what_was_missed() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let carol = add(&ines, &relay, "Carol", Role::Counsel).await;
+    sync(&[&amal, &carol]).await;
+    assert!(matches!(
+        ines.client.readmit(&ines.case(), "Amal").await,
+        Err(Error::NotFound(_))
+    ));
+    let asked = amal.client.rejoin(Some(&amal.case())).await.unwrap();
+    assert_eq!((asked.asked, asked.queued), (1, false));
+    // Written while she is out of the thread.
+    ines.client
+        .send_text(&ines.case(), "are you there?")
+        .await
+        .unwrap();
+    sync(&[&ines, &carol]).await;
+    for counsel in [&ines, &carol] {
+        let view = counsel.client.case(&counsel.case()).unwrap();
+        assert!(view.warnings.contains(&Warning::Asks), "both of counsel see it");
+        assert_eq!(view.asks.len(), 1);
+    }
+    ines.client.readmit(&ines.case(), "Amal").await.unwrap();
+    sync(&[&amal, &ines, &carol, &amal]).await;
+    agree(&[&amal, &ines, &carol]);
+    amal.client.send_text(&amal.case(), "I am").await.unwrap();
+    sync(&[&ines, &carol]).await;
+    assert_eq!(said(&ines), ["are you there?", "I am"]);
+    assert_eq!(said(&amal), ["are you there?", "I am"]);
+    assert!(
+        notices(&carol)
+            .iter()
+            .any(|text| text == "Ines took Amal in again, on a new or restored device")
+    );
+    let view = carol.client.case(&carol.case()).unwrap();
+    assert!(view.asks.is_empty() && view.warnings.is_empty(), "{view:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_made_offline_is_made_when_the_relay_is_back() {
+    let mut relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let bashir = add(&ines, &relay, "Bashir", Role::Interpreter).await;
+    relay.stop().await;
+    let (_, queued) = ines.client.remove(&ines.case(), "Bashir").await.unwrap();
+    assert!(queued);
+    let ines = ines.reopen().await;
+    relay.restart();
+    sync(&[&ines, &amal, &bashir]).await;
+    agree(&[&amal, &ines]);
+    assert_eq!(
+        bashir.client.case(&bashir.case()).unwrap().standing,
+        Standing::Removed
+    );
+}
