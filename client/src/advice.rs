@@ -49,6 +49,8 @@ words! {
     Self::Usage(Usage::TooManyMembers) => "err-usage-too-many-members", "do-usage";
     Self::Usage(Usage::Yourself) => "err-usage-yourself", "do-yourself";
     Self::Usage(Usage::NoRescue) => "err-usage-no-rescue", "do-no-rescue";
+    Self::Usage(Usage::NotThisDevice) => "err-usage-not-this-device", "do-usage";
+    Self::Usage(Usage::InUse) => "err-usage-in-use", "do-in-use";
     Self::Usage(Usage::Change) => "err-usage-change", "do-usage";
     Self::Link(_) => "err-bad-link", "do-bad-link";
     Self::NoVault => "err-no-vault", "do-no-vault";
@@ -69,6 +71,7 @@ words! {
     Self::NotFound(Missing::InviteExpired) => "err-invite-expired", "do-invite-expired";
     Self::NotFound(Missing::Case) => "err-not-found-case", "do-not-found-case";
     Self::NotFound(Missing::Member) => "err-not-found-member", "do-not-found-member";
+    Self::NotFound(Missing::Device) => "err-not-found-device", "do-not-found-device";
     Self::NotFound(Missing::Ask) => "err-not-found-ask", "do-not-found-ask";
     Self::NotFound(Missing::Document) => "err-not-found-document", "do-not-found-document";
     Self::NotFound(Missing::Invite) => "err-not-found-invite", "do-not-found-invite";

@@ -6,6 +6,7 @@
 
 mod begin;
 mod commit;
+mod devices;
 mod epoch;
 mod judge;
 mod letters;
@@ -23,6 +24,7 @@ use martlet_proto::{
     card::Mailbox,
     case::{CaseContext, RescueSeeds, Role},
     derive::EpochKeys,
+    device::Joining,
     letter::LetterId,
 };
 
@@ -155,6 +157,8 @@ pub struct Turn {
     pub batch: Batch,
     /// What happened.
     pub events: Vec<Event>,
+    /// What further devices of the owner are to be told: by leaf key.
+    pub parcels: Vec<([u8; 32], Joining)>,
 }
 
 fn internal(_: crate::mls::MlsError) -> Error {
@@ -449,6 +453,7 @@ impl Beginning {
             receipts_due: Vec::new(),
             commit_due: self.commit_due,
             held_since: None,
+            proposed: Vec::new(),
             wishes: Vec::new(),
             asks: Vec::new(),
             asking: None,

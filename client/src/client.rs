@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod devices;
 mod documents;
 mod drive;
 mod follow;

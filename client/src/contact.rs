@@ -82,7 +82,7 @@ pub fn make_card(
 /// [`Error::Internal`] if it cannot be written.
 pub fn sign_card(identity: &Identity, card: &Card) -> Result<Zeroizing<Vec<u8>>, Error> {
     let body = encode(card)?.to_vec();
-    let signature = identity.sign(&[SIGNED_AS, &body].concat());
+    let signature = identity.sign(&[SIGNED_AS, &body].concat())?;
     encode(&SignedCard { body, signature })
 }
 

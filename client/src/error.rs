@@ -113,6 +113,12 @@ pub enum Usage {
     /// One cannot remove oneself, nor leave while leading the case.
     #[error("this cannot be done to oneself")]
     Yourself,
+    /// The identity key is on another device.
+    #[error("this is done on the device that has your identity key")]
+    NotThisDevice,
+    /// A vault in use cannot become another person's device.
+    #[error("this vault has cases or invites of its own already")]
+    InUse,
     /// Nobody could answer.
     #[error("this case knows nobody who could take this device in again")]
     NoRescue,
@@ -152,6 +158,9 @@ pub enum Missing {
     /// No such member of the case.
     #[error("there is no such member in the case")]
     Member,
+    /// No such device.
+    #[error("there is no such device")]
+    Device,
     /// The member asked for nothing.
     #[error("this member does not ask to be taken in again")]
     Ask,

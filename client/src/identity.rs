@@ -8,33 +8,56 @@ use martlet_proto::{
 };
 use sha2::Sha256;
 
-/// The private half of an identity.
-pub struct Identity(SigningKey);
+use crate::error::{Error, Usage};
+
+/// An identity: with its private half on the device where it was made, without it on the person's other devices.
+pub struct Identity {
+    public: [u8; 32],
+    signer: Option<SigningKey>,
+}
 
 impl Identity {
     /// The identity of a seed.
     pub fn from_seed(seed: &Secret<32>) -> Self {
-        Self(SigningKey::from_bytes(seed.expose()))
+        let signer = SigningKey::from_bytes(seed.expose());
+        Self {
+            public: signer.verifying_key().to_bytes(),
+            signer: Some(signer),
+        }
+    }
+
+    /// The identity of whoever owns a device that has not its key.
+    pub fn of_owner(public: [u8; 32]) -> Self {
+        Self { public, signer: None }
     }
 
     /// The public half, by which others know this person.
     pub fn public(&self) -> [u8; 32] {
-        self.0.verifying_key().to_bytes()
+        self.public
     }
 
     /// Signs bytes that begin with a label of their own.
-    pub fn sign(&self, labelled: &[u8]) -> Signature {
-        Signature::new(self.0.sign(labelled).to_bytes())
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::NotThisDevice`] on a device that has not the key.
+    pub fn sign(&self, labelled: &[u8]) -> Result<Signature, Error> {
+        let signer = self.signer.as_ref().ok_or(Error::Usage(Usage::NotThisDevice))?;
+        Ok(Signature::new(signer.sign(labelled).to_bytes()))
     }
 
     /// Vouches for a leaf's public key.
-    pub fn credential(&self, leaf: &[u8; 32], not_after: Day) -> Credential {
-        let signature = self.sign(&Credential::signed(leaf, not_after));
-        Credential {
+    ///
+    /// # Errors
+    ///
+    /// As [`sign`](Self::sign).
+    pub fn credential(&self, leaf: &[u8; 32], not_after: Day) -> Result<Credential, Error> {
+        let signature = self.sign(&Credential::signed(leaf, not_after))?;
+        Ok(Credential {
             identity: self.public(),
             not_after,
             signature,
-        }
+        })
     }
 }
 
@@ -119,7 +142,7 @@ mod tests {
     #[test]
     fn a_credential_vouches_for_one_leaf_only() {
         let identity = Identity::from_seed(&Secret::new([1; 32]));
-        let credential = postcard::to_allocvec(&identity.credential(&[7; 32], Day(5))).unwrap();
+        let credential = postcard::to_allocvec(&identity.credential(&[7; 32], Day(5)).unwrap()).unwrap();
         assert_eq!(behind_leaf(&credential, &[7; 32]), Some(identity.public()));
         assert_eq!(behind_leaf(&credential, &[8; 32]), None);
         let mut changed = credential.clone();

@@ -5,6 +5,7 @@ pub mod case;
 #[cfg(feature = "shell")]
 pub mod client;
 pub mod contact;
+pub mod devices;
 pub mod entropy;
 pub mod error;
 pub mod file;

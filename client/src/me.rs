@@ -36,8 +36,8 @@ impl Me {
         entropy: &mut Entropy,
     ) -> Result<Self, Error> {
         let (identity, leaf): (Secret<32>, Secret<32>) = (entropy.secret(), entropy.secret());
-        let credential =
-            Identity::from_seed(&identity).credential(&identity::leaf_public(&leaf), today.plus(LEAF_DAYS));
+        let credential = Identity::from_seed(&identity)
+            .credential(&identity::leaf_public(&leaf), today.plus(LEAF_DAYS))?;
         Self::from_profile(Profile {
             name,
             identity,
@@ -47,6 +47,8 @@ impl Me {
             relay,
             next_case: 0,
             next_invite: 0,
+            devices: Vec::new(),
+            owner: None,
         })
     }
 
@@ -59,7 +61,10 @@ impl Me {
         let keep_public =
             sealed::public_key(&profile.keep_key).map_err(|_| Error::Internal("a key cannot be made"))?;
         Ok(Self {
-            identity: Identity::from_seed(&profile.identity),
+            identity: match profile.owner.as_ref().and_then(|owner| owner.identity) {
+                Some(owner) => Identity::of_owner(owner),
+                None => Identity::from_seed(&profile.identity),
+            },
             leaf: Leaf {
                 signer: profile.leaf.clone(),
                 credential: profile.credential.clone(),
@@ -78,6 +83,21 @@ impl Me {
     /// What the vault keeps of it, to change.
     pub fn profile_mut(&mut self) -> &mut Profile {
         &mut self.profile
+    }
+
+    /// Vouches for the leaf of a further device.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::NotThisDevice`](crate::Usage::NotThisDevice) on a device that has not the identity key.
+    pub fn vouch(&self, leaf: &[u8; 32], today: Day) -> Result<Vec<u8>, Error> {
+        let credential = self.identity.credential(leaf, today.plus(LEAF_DAYS))?;
+        Ok(encode(&credential)?.to_vec())
+    }
+
+    /// Whether a leaf is a further device of the owner that this device vouched for.
+    pub fn has_device(&self, leaf: &[u8; 32]) -> bool {
+        self.profile.devices.iter().any(|device| device.leaf == *leaf)
     }
 
     /// The name the owner gives themselves.

@@ -62,6 +62,52 @@ pub struct Profile {
     pub next_case: u64,
     /// The number of the next invite.
     pub next_invite: u64,
+    /// Further devices of this person, on the device that has the identity key.
+    pub devices: Vec<DeviceRecord>,
+    /// Whose device this is, or wishes to be, if it has no identity key of its own.
+    pub owner: Option<OwnerRecord>,
+}
+
+/// A further device of this person.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    /// Its leaf key.
+    pub leaf: [u8; 32],
+    /// What it calls itself.
+    pub name: String,
+    /// What the mailboxes are derived from.
+    #[serde(with = "sealed")]
+    pub seed: Secret<16>,
+    /// Where they are.
+    pub home: HomeRelay,
+    /// Its X-Wing key, once it has offered a package.
+    pub keep_key: Vec<u8>,
+    /// Key packages that it offered and that are not used yet, oldest first.
+    pub packages: Vec<Vec<u8>>,
+    /// How far its mailbox was read.
+    pub cursor: Option<Cursor>,
+    /// What still has to go to it.
+    pub outgoing: Vec<SealedItem>,
+}
+
+/// What a device knows of whose it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OwnerRecord {
+    /// The identity key of the person, once their device has vouched for this one.
+    pub identity: Option<[u8; 32]>,
+    /// What the mailboxes are derived from.
+    #[serde(with = "sealed")]
+    pub seed: Secret<16>,
+    /// Where they are.
+    pub home: HomeRelay,
+    /// How far the answers were read.
+    pub cursor: Option<Cursor>,
+    /// What still has to go to the device that vouches.
+    pub outgoing: Vec<SealedItem>,
+    /// Key packages offered so far, and cases joined.
+    pub offered: u32,
+    /// Cases joined.
+    pub joined: u32,
 }
 
 /// A relay on which the owner may open channels.
@@ -175,6 +221,8 @@ pub struct CaseRecord {
     pub commit_due: bool,
     /// Since when letters wait for the next epoch, because the channel is in another incarnation.
     pub held_since: Option<Time>,
+    /// Further devices of this person that were proposed to this case, by leaf key.
+    pub proposed: Vec<[u8; 32]>,
     /// What the next commit of this device is to change.
     pub wishes: Vec<Wish>,
     /// Who asked counsel to be taken in again.
@@ -236,6 +284,18 @@ pub enum Wish {
         identity: [u8; 32],
         /// The fresh key package.
         package: Vec<u8>,
+    },
+    /// Add a further device of somebody who is in the case.
+    Device {
+        /// Who.
+        identity: [u8; 32],
+        /// The device's key package.
+        package: Vec<u8>,
+    },
+    /// Remove a device of somebody who is in the case.
+    WithoutDevice {
+        /// Its leaf key.
+        leaf: [u8; 32],
     },
     /// Become the committer in place of another of counsel's devices.
     TakeOver,
@@ -428,6 +488,13 @@ pub enum Notice {
     Returned {
         /// Their identity key.
         identity: [u8; 32],
+    },
+    /// Somebody reads and writes on this many devices from now on.
+    Devices {
+        /// Their identity key.
+        identity: [u8; 32],
+        /// How many.
+        count: u32,
     },
     /// Another of counsel's devices commits from now on.
     Committer {

@@ -255,6 +255,28 @@ pub struct RelayView {
     pub cases: u64,
 }
 
+/// A device of this person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// By which `device remove` names it.
+    pub device: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Whether it is this one.
+    pub me: bool,
+    /// Cases in which it is.
+    pub cases: u64,
+}
+
+/// How far a device was linked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linking {
+    /// On a new device: what to scan or type on the other one, beginning with `martlet:`.
+    pub request: Option<String>,
+    /// Whether the device belongs to the person now and is in all their cases, as far as this device knows.
+    pub linked: bool,
+}
+
 /// What came of asking to be taken in again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {

@@ -31,6 +31,8 @@ enum Label {
     RescueWrite,
     RescueKeep,
     RescueEnvelope,
+    DeviceOld,
+    DeviceNew,
 }
 
 impl Label {
@@ -50,6 +52,8 @@ impl Label {
             Self::RescueWrite => "martlet/1 rescue write",
             Self::RescueKeep => "martlet/1 rescue keep",
             Self::RescueEnvelope => "martlet/1 rescue envelope",
+            Self::DeviceOld => "martlet/1 device old",
+            Self::DeviceNew => "martlet/1 device new",
         }
     }
 }
@@ -181,7 +185,26 @@ impl FileKeys {
     }
 }
 
-/// What both sides of a rescue channel derive from its seed.
+/// The mailboxes between a new device and the one that vouches for it, from the seed that the new one shows.
+#[derive(Clone, Debug)]
+pub struct DeviceKeys {
+    /// Read by the device that vouches.
+    pub to_old: RescueKeys,
+    /// Read by the new device.
+    pub to_new: RescueKeys,
+}
+
+impl DeviceKeys {
+    /// Derives them from a request's seed.
+    pub fn derive(seed: &Secret<16>) -> Self {
+        Self {
+            to_old: RescueKeys::derive(&expand(seed.expose(), Label::DeviceOld)),
+            to_new: RescueKeys::derive(&expand(seed.expose(), Label::DeviceNew)),
+        }
+    }
+}
+
+/// What both sides of a mailbox between two devices derive from its seed: of rescue channels and of new devices.
 #[derive(Clone, Debug)]
 pub struct RescueKeys {
     /// The right to read.
@@ -322,6 +345,8 @@ mod tests {
             Label::RescueWrite,
             Label::RescueKeep,
             Label::RescueEnvelope,
+            Label::DeviceOld,
+            Label::DeviceNew,
         ];
         let texts: BTreeSet<_> = all.into_iter().map(Label::text).collect();
         assert_eq!(texts.len(), all.len());

@@ -73,6 +73,10 @@ pub enum Body {
     Refresh(Vec<u8>),
     /// Kind 7: counsel's device is alive.
     Beat,
+    /// Kind 9: the sender wishes a further device of theirs to be added; an MLS key package.
+    Device(Vec<u8>),
+    /// Kind 10: the sender wishes a device of theirs to be removed; its leaf key.
+    WithoutDevice([u8; 32]),
     /// Any other kind: made by a later version.
     Unknown(u16),
 }
@@ -126,6 +130,8 @@ impl Letter {
             Body::Leave => (5, Vec::new()),
             Body::Refresh(package) => (6, bytes(postcard::to_allocvec(package))?),
             Body::Beat => (7, Vec::new()),
+            Body::Device(package) => (9, bytes(postcard::to_allocvec(package))?),
+            Body::WithoutDevice(leaf) => (10, bytes(postcard::to_allocvec(leaf))?),
             Body::Unknown(_) => return Err(Malformed),
         };
         Ok(Self {
@@ -156,6 +162,8 @@ impl Letter {
             5 => Body::Leave,
             6 => Body::Refresh(parse(&self.body)?),
             7 => Body::Beat,
+            9 => Body::Device(parse(&self.body)?),
+            10 => Body::WithoutDevice(parse(&self.body)?),
             other => Body::Unknown(other),
         };
         body.is_within_limits().then_some(body).ok_or(Malformed)
@@ -172,7 +180,12 @@ impl Body {
                     && manifest.name.len() <= limits::NAME_BYTES_MAX
             }
             Self::Receipt(ids) => ids.len() <= limits::RECEIPT_IDS_MAX,
-            Self::Leave | Self::Refresh(_) | Self::Beat | Self::Unknown(_) => true,
+            Self::Leave
+            | Self::Refresh(_)
+            | Self::Beat
+            | Self::Device(_)
+            | Self::WithoutDevice(_)
+            | Self::Unknown(_) => true,
         }
     }
 }

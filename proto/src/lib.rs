@@ -15,6 +15,7 @@ pub mod card;
 pub mod case;
 
 pub mod derive;
+pub mod device;
 pub mod envelope;
 pub mod frame;
 pub mod grant;

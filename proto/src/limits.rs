@@ -58,6 +58,10 @@ pub const CARD_DAYS_MAX: u32 = 30;
 pub const CARD_PACKAGES_MAX: usize = 4;
 /// The most devices of counsel in a case: each gets its share of the keep token.
 pub const COUNSEL_DEVICES_MAX: usize = 8;
+/// The most devices of one person in a case.
+pub const PERSON_DEVICES_MAX: usize = 4;
+/// Key packages that a new device offers beyond the cases it is to join at once.
+pub const SPARE_PACKAGES: usize = 4;
 /// The most people in a case.
 pub const PEOPLE_MAX: usize = 32;
 /// The most letter ids in one receipt.

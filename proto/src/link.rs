@@ -226,17 +226,15 @@ pub(crate) fn decode_address(from: &mut Fields<'_>) -> Result<Address, ArmorErro
 
 /// Refuses a payload of another kind or version than `wanted`.
 pub(crate) fn expect_version([found]: [u8; 1], wanted: u8) -> Result<(), ArmorError> {
-    let name = |version: u8| {
-        if version & 0x40 == 0 {
-            "an invite"
-        } else {
-            "a relay link"
-        }
+    let name = |version: u8| match version & 0x60 {
+        0 => "an invite",
+        0x20 => "a request of a new device",
+        _ => "a relay link",
     };
     if found == wanted {
         Ok(())
     } else if name(found) == name(wanted) {
-        Err(ArmorError::Version(found & !0x40))
+        Err(ArmorError::Version(found & !0x60))
     } else {
         Err(ArmorError::Kind {
             found: name(found),

@@ -366,7 +366,8 @@ fn letter_outcome(letter: &Letter, body: &Body) -> Value {
             "size": m.size_bytes, "sha256": hex::encode(m.sha256), "name": m.name, "chunks": m.chunks(),
         }),
         Body::Receipt(ids) => json!(ids.iter().map(LetterId::to_text).collect::<Vec<_>>()),
-        Body::Refresh(package) => json!(hex::encode(package)),
+        Body::Refresh(package) | Body::Device(package) => json!(hex::encode(package)),
+        Body::WithoutDevice(leaf) => json!(hex::encode(leaf)),
         Body::Leave | Body::Beat | Body::Unknown(_) => Value::Null,
     };
     json!({
@@ -1106,6 +1107,8 @@ fn letters(to: &mut Files) {
         ("leave", None, Body::Leave),
         ("refresh", None, Body::Refresh(vec![1, 2, 3])),
         ("beat", None, Body::Beat),
+        ("device", None, Body::Device(vec![1, 2, 3])),
+        ("without-device", None, Body::WithoutDevice([7; 32])),
     ] {
         let letter = Letter::new(id, Time::from_secs(1_795_000_000), seen, &body).unwrap();
         let value = json!({ "letter": hex::encode(postcard::to_allocvec(&letter).unwrap()), "outcome": letter_outcome(&letter, &body) });

@@ -312,3 +312,139 @@ async fn a_change_made_offline_is_made_when_the_relay_is_back() {
         Standing::Removed
     );
 }
+
+/// A new device of somebody's that is in all their cases.
+async fn link(owner: &Person, relay: &Relay) -> Person {
+    let phone = Person::new("phone", Some(relay)).await;
+    let asked = phone.client.request_link(None).await.unwrap();
+    let request = asked.request.unwrap().parse().unwrap();
+    assert!(!asked.linked);
+    for _ in 0..3 {
+        let seen = owner.client.link_device(&request).await.unwrap();
+        phone.client.sync().await.unwrap();
+        if seen.linked {
+            break;
+        }
+    }
+    assert!(owner.client.link_device(&request).await.unwrap().linked);
+    phone
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counsels_second_device_is_in_all_cases_and_can_lead_them() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let phone = link(&ines, &relay).await;
+    sync(&[&amal, &ines, &phone]).await;
+    agree(&[&amal, &ines, &phone]);
+    assert_eq!(
+        phone.client.fingerprint().unwrap(),
+        ines.client.fingerprint().unwrap()
+    );
+    assert_eq!(phone.client.name().unwrap(), "Ines");
+    phone
+        .client
+        .send_text(&phone.case(), "from the phone")
+        .await
+        .unwrap();
+    sync(&[&amal, &ines]).await;
+    assert_eq!(said(&amal), ["from the phone"]);
+    assert_eq!(said(&ines), ["from the phone"]);
+    assert!(notices(&amal).iter().any(|text| text.contains("2 devices")));
+    // One receipt of any device of a person is enough, and what a new client opens reaches both.
+    let second = Person::new("Baran", None).await;
+    let new = NewCase {
+        text: Some("Salam".into()),
+        label: None,
+    };
+    second.client.open_case(&ines.invite().await, new).await.unwrap();
+    sync(&[&ines, &phone, &ines, &phone]).await;
+    assert_eq!(phone.client.cases().unwrap().len(), 2);
+    // The laptop is stolen: the phone leads, and the laptop is out.
+    let cases: Vec<String> = phone
+        .client
+        .cases()
+        .unwrap()
+        .into_iter()
+        .map(|view| view.case)
+        .collect();
+    for case in &cases {
+        phone.client.take_over(case).await.unwrap();
+    }
+    let laptop = phone
+        .client
+        .device_list()
+        .unwrap()
+        .into_iter()
+        .find(|device| !device.me)
+        .unwrap();
+    assert_eq!(laptop.cases, 2);
+    phone.client.remove_device(&laptop.device).await.unwrap();
+    sync(&[&ines, &amal, &second]).await;
+    for view in ines.client.cases().unwrap() {
+        assert_eq!(view.standing, Standing::Removed);
+    }
+    amal.client.send_text(&amal.case(), "safe?").await.unwrap();
+    phone.client.sync().await.unwrap();
+    let letters = phone.client.letters(&amal.case(), Which::All).unwrap();
+    assert!(
+        letters
+            .iter()
+            .any(|letter| letter.text.as_deref() == Some("safe?"))
+    );
+    assert!(!said_in(&ines, &amal.case()).contains(&"safe?".into()));
+    // Without the identity key there is no invite.
+    let refused = phone
+        .client
+        .invite(martlet::NewInvite {
+            uses: martlet_proto::card::Uses::Many,
+            label: None,
+            days: 3,
+        })
+        .await;
+    assert_eq!(refusal(refused), Usage::NotThisDevice);
+}
+
+fn said_in(person: &Person, case: &str) -> Vec<String> {
+    let letters = person.client.letters(case, Which::All).unwrap();
+    letters.into_iter().filter_map(|letter| letter.text).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_second_device_comes_in_by_counsels_commit() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let phone = Person::new("tablet", None).await;
+    let asked = phone.client.request_link(Some(relay.link())).await.unwrap();
+    let request = asked.request.unwrap().parse().unwrap();
+    amal.client.link_device(&request).await.unwrap();
+    // In any order, with anyone's program closed in between.
+    let mut phone = phone;
+    for _ in 0..2 {
+        phone = phone.reopen().await;
+        sync(&[&phone, &amal, &ines, &amal, &phone]).await;
+    }
+    agree(&[&amal, &ines, &phone]);
+    ines.client.send_text(&ines.case(), "both?").await.unwrap();
+    sync(&[&amal, &phone]).await;
+    assert_eq!(said(&amal), ["both?"]);
+    assert_eq!(said(&phone), ["both?"]);
+    let device = amal
+        .client
+        .device_list()
+        .unwrap()
+        .into_iter()
+        .find(|device| !device.me)
+        .unwrap();
+    assert_eq!(device.name, "tablet");
+    amal.client.remove_device(&device.device).await.unwrap();
+    sync(&[&ines, &phone, &amal]).await;
+    assert_eq!(
+        phone.client.case(&phone.case()).unwrap().standing,
+        Standing::Removed
+    );
+    agree(&[&amal, &ines]);
+    // A vault in use does not become somebody else's device.
+    let refused = amal.client.request_link(Some(relay.link())).await;
+    assert_eq!(refusal(refused), Usage::InUse);
+}

@@ -7,7 +7,7 @@ use martlet_proto::{
     case::{CaseContext, CounselSecrets, KeepShare, Packet, Person, Rescue, RescueSeeds, Role, SignedCommit},
     derive::RescueKeys,
     envelope::NONCE,
-    limits::COMMIT_GAP_SECS,
+    limits::{COMMIT_GAP_SECS, PERSON_DEVICES_MAX},
 };
 
 use super::{Case, Next, Purpose, internal, keep_info};
@@ -261,11 +261,15 @@ impl Case {
                 }
                 Wish::Refresh { leaf, package } => plan.refresh(leaf, package, &members),
                 Wish::Readmit { identity, package } => plan.readmit(identity, package, &members),
+                Wish::Device { identity, package } => plan.add_device(identity, package, &members),
+                Wish::WithoutDevice { leaf } if leaf != me.leaf_public() => {
+                    plan.remove_device(leaf, &members);
+                }
                 Wish::Retain { side, days } => match side {
                     Role::Client => plan.context.client_days = *days,
                     _ => plan.context.counsel_days = *days,
                 },
-                Wish::TakeOver | Wish::Remove { .. } => {}
+                Wish::TakeOver | Wish::Remove { .. } | Wish::WithoutDevice { .. } => {}
             }
         }
         plan
@@ -332,6 +336,40 @@ impl Plan {
         self.context.people.retain(|person| person.identity != *identity);
         self.rescues.retain(|rescue| rescue.identity != *identity);
         self.remove_leaves(members, |leaf| identity_of(leaf) == Some(*identity));
+    }
+
+    fn add_device(&mut self, identity: &[u8; 32], package: &[u8], members: &[Member]) {
+        let Ok(info) = describe_package(package) else {
+            return;
+        };
+        let here = members
+            .iter()
+            .filter(|leaf| identity_of(leaf) == Some(*identity))
+            .count();
+        let known = members
+            .iter()
+            .any(|leaf| leaf.signature_key == info.signature_key);
+        if self.context.person(identity).is_some() && !known && here < PERSON_DEVICES_MAX {
+            self.add.push(package.to_vec());
+            self.refreshes = true;
+        }
+    }
+
+    fn remove_device(&mut self, key: &[u8; 32], members: &[Member]) {
+        let Some(leaf) = members.iter().find(|leaf| leaf.signature_key == *key) else {
+            return;
+        };
+        let Some(identity) = identity_of(leaf) else { return };
+        let more = |other: &&Member| {
+            identity_of(other) == Some(identity)
+                && other.index != leaf.index
+                && !self.remove.contains(&other.index)
+        };
+        if members.iter().any(|other| more(&other)) {
+            self.remove_leaves(members, |leaf| leaf.signature_key == *key);
+        } else {
+            self.remove_person(&identity, members);
+        }
     }
 
     fn refresh(&mut self, key: &[u8; 32], package: &[u8], members: &[Member]) {

@@ -1,7 +1,7 @@
 //! From one epoch to the next: commits judged and applied, and what is noted of them. SPEC.md 10.2.
 
 use martlet_proto::{
-    Entry, Keeper, Kind, Slot, Token, TokenHash,
+    Entry, Envelope, Keeper, Kind, Slot, Token, TokenHash,
     case::{CaseContext, CounselSecrets, KeepShare, SignedCommit},
     letter::{Letter, NOTICE_KIND},
     limits::COUNSEL_DEVICES_MAX,
@@ -71,7 +71,11 @@ impl Case {
         let Some(pending) = self.pending.take() else {
             return Ok(Flow::On);
         };
-        let before = self.epoch.context.clone();
+        let before = (self.epoch.context.clone(), self.leaves());
+        let welcome = pending
+            .items
+            .get(1)
+            .and_then(|item| self.open_welcome(&item.envelope));
         self.group.merge_pending().map_err(internal)?;
         self.record.commit_due = false;
         self.record.committed = Some(reader.now);
@@ -87,6 +91,7 @@ impl Case {
         }
         let by = reader.me.identity().public();
         self.enter_epoch(Some(pending.keep))?;
+        self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
         Ok(Flow::Stop)
     }
@@ -103,19 +108,25 @@ impl Case {
         context: CaseContext,
         rest: &[Slot],
     ) -> Result<Option<Flow>, Error> {
-        let before = self.epoch.context.clone();
+        let before = (self.epoch.context.clone(), self.leaves());
         let members = self.group.members();
         let sender = members.iter().find(|leaf| leaf.index == staged.sender());
         let by = sender.and_then(|leaf| behind_leaf(&leaf.credential, &leaf.signature_key));
         let Some(by) = by else { return Ok(None) };
         let back = came_back(&self.epoch.context, &staged, rest);
+        let welcome = match rest.first() {
+            Some(Slot::Here(entry)) if entry.kind == Kind::Commit => self.open_welcome(&entry.envelope),
+            Some(_) => None,
+            None if adds_device(reader.me, &staged) => return Ok(Some(Flow::Again)),
+            None => None,
+        };
         let secrets = open_share(reader.me, &self.record.id, staged.aad(), &context.keep);
         if staged.removes_us() {
             let own = |leaf: &crate::mls::PackageInfo| leaf.signature_key == *reader.me.leaf_public();
             if !staged.added().iter().any(own) {
                 return self.removed(by, reader).map(Some);
             }
-            match self.returned(reader, &staged, rest)? {
+            match self.returned(reader, &staged, rest, welcome.as_deref())? {
                 Return::In(group) => self.group = *group,
                 Return::Later => return Ok(Some(Flow::Again)),
                 Return::Out => return Ok(Some(self.lose(reader.turn))),
@@ -136,27 +147,49 @@ impl Case {
             self.record.rescues = merged(&self.record.rescues, rescue_records(secrets));
         }
         self.enter_epoch(keep)?;
+        self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
         Ok(Some(Flow::Stop))
     }
 
+    /// The Welcome that stands behind a commit of the present epoch.
+    fn open_welcome(&self, envelope: &Envelope) -> Option<Vec<u8>> {
+        let keys = &self.epoch.keys;
+        let plain = envelope
+            .open(&keys.envelope, &self.epoch.channel, Kind::Commit)
+            .ok()?;
+        Some(plain.to_vec())
+    }
+
+    /// Tells further devices of the owner's that were just added how to come in.
+    fn hand_over(&self, before: &[judge::LeafKeys], welcome: Option<&[u8]>, reader: &mut Reader<'_>) {
+        let Some(welcome) = welcome else { return };
+        for leaf in self.leaves() {
+            if !before.contains(&leaf) && reader.me.has_device(&leaf.key) {
+                let joining = self.joining(reader.me, welcome);
+                reader.turn.parcels.push((leaf.key, joining));
+            }
+        }
+    }
+
     /// This device was removed and added in one commit, as it asked: the Welcome stands right behind.
-    fn returned(&mut self, reader: &mut Reader<'_>, staged: &Staged, rest: &[Slot]) -> Result<Return, Error> {
-        let welcome = match rest.first() {
-            None => return Ok(Return::Later),
-            Some(Slot::Here(Entry {
-                kind: Kind::Commit,
-                envelope,
-                ..
-            })) => envelope.open(&self.epoch.keys.envelope, &self.epoch.channel, Kind::Commit),
-            Some(_) => return Ok(Return::Out),
-        };
-        let Ok(welcome) = welcome else {
-            return Ok(Return::Out);
+    fn returned(
+        &mut self,
+        reader: &mut Reader<'_>,
+        staged: &Staged,
+        rest: &[Slot],
+        welcome: Option<&[u8]>,
+    ) -> Result<Return, Error> {
+        let Some(welcome) = welcome else {
+            return Ok(if rest.is_empty() {
+                Return::Later
+            } else {
+                Return::Out
+            });
         };
         let mut packages = self.packages.iter();
         let joined = packages.find_map(|package| {
-            Group::join(reader.entropy.secret(), reader.me.leaf(), package, &welcome).ok()
+            Group::join(reader.entropy.secret(), reader.me.leaf(), package, welcome).ok()
         });
         Ok(match joined {
             Some(group)
@@ -230,7 +263,7 @@ impl Case {
     /// Notes what a commit changed, in the order in which people care.
     fn note_changes(
         &mut self,
-        old: &CaseContext,
+        (old, old_leaves): &(CaseContext, Vec<judge::LeafKeys>),
         back: &[[u8; 32]],
         by: [u8; 32],
         reader: &mut Reader<'_>,
@@ -252,10 +285,19 @@ impl Case {
         }
         for person in &new.people {
             let (identity, role) = (person.identity, person.role);
+            let devices = |leaves: &[judge::LeafKeys]| {
+                leaves
+                    .iter()
+                    .filter(|leaf| leaf.identity == Some(identity))
+                    .count()
+            };
             if old.person(&identity).is_none() {
                 notices.push(Notice::Added { identity, role });
             } else if back.contains(&identity) {
                 notices.push(Notice::Returned { identity });
+            } else if devices(old_leaves) != devices(&leaves) {
+                let count = u32::try_from(devices(&leaves)).unwrap_or(u32::MAX);
+                notices.push(Notice::Devices { identity, count });
             }
         }
         if old.committer.is_some()
@@ -326,6 +368,12 @@ enum Return {
     Later,
     /// There is no Welcome for it.
     Out,
+}
+
+/// Whether a commit adds a further device of the owner's.
+fn adds_device(me: &Me, staged: &Staged) -> bool {
+    let mut added = staged.added().iter();
+    added.any(|leaf| me.has_device(&leaf.signature_key))
 }
 
 /// Who was taken in again by a commit: not those whose devices only got fresh keys, whose Welcome stands in the log.

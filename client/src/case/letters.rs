@@ -66,6 +66,14 @@ impl Case {
                 self.wish_refresh(package, from, reader);
                 return Ok(());
             }
+            Body::Device(package) => {
+                self.wish_device(package, from.identity, reader);
+                return Ok(());
+            }
+            Body::WithoutDevice(leaf) => {
+                self.wish_without_device(*leaf, from.identity);
+                return Ok(());
+            }
             Body::Leave => self.wish_leave(from),
             Body::Text(_) | Body::Document(_) | Body::Unknown(_) => {}
         }
@@ -115,6 +123,29 @@ impl Case {
             leaf: from.leaf,
             package: package.to_vec(),
         });
+    }
+
+    /// Somebody wishes a further device of theirs to be added.
+    fn wish_device(&mut self, package: &[u8], from: [u8; 32], reader: &Reader<'_>) {
+        let own = inspect_package(package, reader.now.as_secs())
+            .is_ok_and(|info| behind_leaf(&info.credential, &info.signature_key) == Some(from));
+        if own && self.keep.is_some() {
+            self.record.wishes.push(Wish::Device {
+                identity: from,
+                package: package.to_vec(),
+            });
+        }
+    }
+
+    /// Somebody wishes a device of theirs to be removed: nobody else's can be.
+    fn wish_without_device(&mut self, leaf: [u8; 32], from: [u8; 32]) {
+        let theirs = |member: &crate::mls::Member| {
+            member.signature_key == leaf
+                && behind_leaf(&member.credential, &member.signature_key) == Some(from)
+        };
+        if self.keep.is_some() && self.group.members().iter().any(theirs) {
+            self.record.wishes.push(Wish::WithoutDevice { leaf });
+        }
     }
 
     /// Somebody leaves: whoever commits lets them go.

@@ -194,7 +194,7 @@ impl Case {
         }
     }
 
-    fn wish(&mut self, wish: Wish) -> Result<Batch, Error> {
+    pub(super) fn wish(&mut self, wish: Wish) -> Result<Batch, Error> {
         self.record.wishes.push(wish);
         let mut batch = Batch::default();
         self.save_record(&mut batch)?;

@@ -20,6 +20,14 @@ use crate::{
     view::{Event, name_of},
 };
 
+/// Whether a letter is only for programs, and not kept among the letters.
+const fn is_quiet(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Receipt(_) | Body::Beat | Body::Refresh(_) | Body::Device(_) | Body::WithoutDevice(_)
+    )
+}
+
 impl Case {
     /// Writes a letter: it waits in the outbox from then on, and is kept among the letters unless it is a receipt.
     ///
@@ -30,7 +38,7 @@ impl Case {
         self.writable()?;
         let letter = Letter::new(id, now, None, body).map_err(|_| Error::Usage(Usage::TextTooLong))?;
         let mut batch = Batch::default();
-        if !matches!(body, Body::Receipt(_) | Body::Beat | Body::Refresh(_)) {
+        if !is_quiet(body) {
             self.record.last = Some(now);
             let kept = self.own_letter(me, letter.clone(), now);
             self.keep_letter(kept, &mut batch)?;

@@ -104,9 +104,10 @@ impl Case {
             ),
             Ok(Body::Leave) => (LetterKind::Leave, None, None),
             Ok(Body::Unknown(kind)) => (LetterKind::Unknown(kind), None, None),
-            Ok(Body::Receipt(_) | Body::Refresh(_) | Body::Beat) | Err(_) => {
-                (LetterKind::Unknown(record.letter.kind), None, None)
-            }
+            Ok(
+                Body::Receipt(_) | Body::Refresh(_) | Body::Beat | Body::Device(_) | Body::WithoutDevice(_),
+            )
+            | Err(_) => (LetterKind::Unknown(record.letter.kind), None, None),
         };
         LetterView {
             id: record.letter.id,
@@ -150,6 +151,9 @@ impl Case {
                     "{by} took {} in again, on a new or restored device",
                     name(&identity)
                 )
+            }
+            Notice::Devices { identity, count } => {
+                format!("{} reads and writes on {count} devices now", name(&identity))
             }
             Notice::Committer { identity } => {
                 format!(

@@ -6,7 +6,7 @@ use martlet_proto::{letter::LetterId, link::RelayAddress};
 
 use super::{Client, entropy, now};
 use crate::{
-    case::{Next, Turn},
+    case::Next,
     error::{Error, Mismatch},
     link::{Link, LinkError},
     view::{Event, Synced},
@@ -52,7 +52,10 @@ impl Client {
         let core = self.core()?;
         let cases = core.cases.iter().map(|case| case.record().relay.clone());
         let invites = core.invites.iter().map(|(_, invite)| invite.home.relay.clone());
-        let home = core.me.profile().relay.iter().map(|home| home.relay.clone());
+        let profile = core.me.profile();
+        let homes = profile.devices.iter().map(|device| &device.home);
+        let homes = homes.chain(profile.owner.as_ref().map(|owner| &owner.home));
+        let home = profile.relay.iter().chain(homes).map(|home| home.relay.clone());
         let mut relays: Vec<RelayAddress> = Vec::new();
         for relay in cases.chain(invites).chain(home) {
             if !relays.contains(&relay) {
@@ -97,10 +100,8 @@ impl Client {
                 let at = core.at_id(id)?;
                 let core = &mut *core;
                 let case = core.cases.get_mut(at).ok_or(Error::Internal("a case vanished"))?;
-                let Turn { batch, events } =
-                    case.answered(&core.me, purpose, answer, now(), &mut entropy()?)?;
-                core.commit(batch)?;
-                events
+                let turn = case.answered(&core.me, purpose, answer, now(), &mut entropy()?)?;
+                core.commit_turn(turn)?
             };
             self.tell(events).await;
         }
@@ -201,6 +202,9 @@ impl Client {
         if let Err(error) = self.tend_invites(relay, link).await {
             failed = Some(error);
         }
+        if let Err(error) = self.tend_devices(relay, link).await {
+            failed = Some(worse(failed, error));
+        }
         for id in self.cases_on(relay)? {
             self.look_again(&id)?;
             self.look_for_asks(&id)?;
@@ -209,6 +213,9 @@ impl Client {
                 Err(Error::Unreachable) => return Err(Error::Unreachable),
                 Err(error) => failed = Some(worse(failed, error)),
             }
+        }
+        if let Err(error) = self.send_all_answers(relay, link).await {
+            failed = Some(worse(failed, error));
         }
         failed.map_or(Ok(()), Err)
     }

@@ -10,7 +10,6 @@ use tokio::{
 
 use super::{Client, entropy, now};
 use crate::{
-    case::Turn,
     error::Error,
     link::{Link, Push, follow},
     view::{Event, InviteState},
@@ -200,9 +199,8 @@ impl Client {
             match push {
                 _ if case.channel() != *channel => Vec::new(),
                 Push::Slots(slots) => {
-                    let Turn { batch, events } = case.pushed(&core.me, slots, now(), &mut entropy()?)?;
-                    core.commit(batch)?;
-                    events
+                    let turn = case.pushed(&core.me, slots, now(), &mut entropy()?)?;
+                    core.commit_turn(turn)?
                 }
                 Push::Gap => {
                     case.look_again();

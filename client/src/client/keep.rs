@@ -6,11 +6,13 @@ use martlet_proto::limits::NAME_BYTES_MAX;
 
 use super::{Core, Cost, NewProfile, entropy, now};
 use crate::{
-    case::{self, Case},
+    case::{self, Case, Turn},
+    devices,
     error::{Error, Usage},
     me::Me,
     record::{CaseRecord, HomeRelay, InviteRecord, UploadRecord, decode, encode},
     vault::{self, Batch, Guard, Name, Table, Vault, VaultError},
+    view::Event,
 };
 
 /// For what the key is derived with which programs on one vault know each other.
@@ -143,6 +145,26 @@ impl Core {
             .ok_or(Error::NotFound(crate::error::Missing::Case))?;
         let batch = change(case, &self.me)?;
         self.commit(batch)
+    }
+
+    /// Makes a turn durable, with what it has for further devices; gives its events.
+    pub(super) fn commit_turn(&mut self, turn: Turn) -> Result<Vec<Event>, Error> {
+        let Turn {
+            mut batch,
+            events,
+            parcels,
+        } = turn;
+        for (leaf, joining) in &parcels {
+            let devices = &mut self.me.profile_mut().devices;
+            if let Some(device) = devices.iter_mut().find(|device| device.leaf == *leaf) {
+                devices::hand_over(device, joining, &mut entropy()?)?;
+            }
+        }
+        if !parcels.is_empty() {
+            self.save_profile(&mut batch)?;
+        }
+        self.commit(batch)?;
+        Ok(events)
     }
 
     /// Makes a batch durable.

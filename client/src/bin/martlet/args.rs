@@ -168,6 +168,9 @@ pub(crate) enum Command {
         /// The case; all cases that cannot go on if none is named
         case: Option<String>,
     },
+    /// Your devices
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// The relays of your cases and invites
     #[command(subcommand)]
     Relay(RelayCommand),
@@ -190,6 +193,29 @@ pub(crate) enum Command {
     },
     /// Print the manual
     Man,
+}
+
+/// What to do with devices.
+#[derive(Clone, Debug, Subcommand, Serialize, Deserialize)]
+pub(crate) enum DeviceCommand {
+    /// On a new device: show a request. On the device you use: take that request and let the new one in
+    Link {
+        /// What the new device shows; hold it in your hand
+        request: Vec<String>,
+        /// The relay on which the devices meet, if the new one knows none
+        #[arg(long)]
+        relay: Option<String>,
+        /// Seconds to wait for the other device
+        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+        wait: u64,
+    },
+    /// List them
+    List,
+    /// Remove one from all cases: it reads nothing more
+    Remove {
+        /// Its id
+        device: String,
+    },
 }
 
 /// What to do with relays.

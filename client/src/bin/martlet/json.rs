@@ -2,8 +2,8 @@
 
 use data_encoding::HEXLOWER;
 use martlet::view::{
-    CaseView, Event, FileView, InviteView, LetterKind, LetterView, MemberView, RelayView, Sent, Standing,
-    Warning,
+    CaseView, DeviceView, Event, FileView, InviteView, LetterKind, LetterView, MemberView, RelayView, Sent,
+    Standing, Warning,
 };
 use martlet_proto::{Day, Time, case::Role, clean};
 use serde_json::{Value, json};
@@ -116,6 +116,10 @@ pub(crate) fn letter(view: &LetterView) -> Value {
         "text": view.text.as_deref().map(clean), "file": view.file.as_ref().map(file),
         "queued": view.queued, "delivered_to": view.delivered_to, "mine": view.mine}),
     )
+}
+
+pub(crate) fn device(view: &DeviceView) -> Value {
+    json!({"device": view.device, "name": line(&view.name), "me": view.me, "cases": view.cases})
 }
 
 pub(crate) fn relay(view: &RelayView) -> Value {

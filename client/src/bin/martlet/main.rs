@@ -3,6 +3,7 @@
 mod args;
 #[cfg(feature = "demo")]
 mod demo;
+mod device;
 mod ipc;
 mod json;
 mod passphrase;

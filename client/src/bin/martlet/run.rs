@@ -270,6 +270,7 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             out.both(&json!({"asked": asked.asked, "queued": asked.queued}), told);
             Ok(queued(asked.queued, out))
         }
+        Command::Device(command) => crate::device::run(command, client, out).await,
         Command::Relay(command) => {
             if let RelayCommand::Add { link } = command {
                 client.use_relay(link.parse().map_err(Error::from)?)?;
@@ -309,7 +310,7 @@ fn changed((case, waits): (CaseView, bool), out: &mut dyn Out) -> Exit {
     Ok(queued(waits, out))
 }
 
-fn list(value: &Value, lines: Vec<String>, out: &mut dyn Out) {
+pub(crate) fn list(value: &Value, lines: Vec<String>, out: &mut dyn Out) {
     if out.json() {
         out.data(&value.to_string());
     } else {

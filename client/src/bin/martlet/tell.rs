@@ -1,6 +1,6 @@
 //! How cases, letters and invites are told to people.
 
-use martlet::view::{CaseView, InviteView, LetterView, RelayView, Sent, Warning};
+use martlet::view::{CaseView, DeviceView, InviteView, LetterView, RelayView, Sent, Warning};
 use martlet_proto::clean;
 
 use crate::{
@@ -49,6 +49,11 @@ pub(crate) fn case(view: &CaseView) -> String {
         told.push_str(&format!("\n  {}", warned(*warning)));
     }
     told
+}
+
+pub(crate) fn device(view: &DeviceView) -> String {
+    let me = if view.me { " (this one)" } else { "" };
+    format!("{}  {}{me}  cases: {}", view.device, line(&view.name), view.cases)
 }
 
 pub(crate) fn relay(view: &RelayView) -> String {
