@@ -60,14 +60,14 @@ impl Case {
         if !self.record.label.is_empty() {
             return self.record.label.clone();
         }
-        let others = self
-            .record
-            .members
-            .iter()
-            .filter(|member| member.present && member.identity != *mine);
+        let others = self.record.members.iter();
+        let mut others: Vec<_> = others
+            .filter(|member| member.present && member.identity != *mine && !member.name.is_empty())
+            .collect();
+        others.sort_by_key(|member| (member.role, member.name.to_lowercase()));
         others
+            .iter()
             .map(|member| member.name.as_str())
-            .filter(|name| !name.is_empty())
             .collect::<Vec<_>>()
             .join(", ")
     }
