@@ -47,6 +47,7 @@ words! {
     Self::Usage(Usage::AlreadyMember) => "err-usage-already-member", "do-usage";
     Self::Usage(Usage::OtherRelay) => "err-usage-other-relay", "do-other-relay";
     Self::Usage(Usage::TooManyMembers) => "err-usage-too-many-members", "do-usage";
+    Self::Usage(Usage::TooManyRelays) => "err-usage-too-many-relays", "do-usage";
     Self::Usage(Usage::Yourself) => "err-usage-yourself", "do-yourself";
     Self::Usage(Usage::NoRescue) => "err-usage-no-rescue", "do-no-rescue";
     Self::Usage(Usage::NotThisDevice) => "err-usage-not-this-device", "do-usage";
@@ -71,6 +72,7 @@ words! {
     Self::NotFound(Missing::InviteExpired) => "err-invite-expired", "do-invite-expired";
     Self::NotFound(Missing::Case) => "err-not-found-case", "do-not-found-case";
     Self::NotFound(Missing::Member) => "err-not-found-member", "do-not-found-member";
+    Self::NotFound(Missing::Admission) => "err-not-found-admission", "do-not-found-admission";
     Self::NotFound(Missing::Device) => "err-not-found-device", "do-not-found-device";
     Self::NotFound(Missing::Ask) => "err-not-found-ask", "do-not-found-ask";
     Self::NotFound(Missing::Document) => "err-not-found-document", "do-not-found-document";

@@ -8,6 +8,7 @@ mod begin;
 mod commit;
 mod devices;
 mod epoch;
+mod homes;
 mod judge;
 mod letters;
 mod members;
@@ -258,6 +259,7 @@ impl Case {
         self.round.caught_up = false;
         self.round.tended = false;
         self.round.packet_refused = false;
+        (self.round.closed, self.round.opened) = (None, None);
         self.round.answers_read = false;
     }
 

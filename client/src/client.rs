@@ -19,6 +19,7 @@ mod devices;
 mod documents;
 mod drive;
 mod follow;
+mod homes;
 mod inbox;
 mod keep;
 mod members;

@@ -110,6 +110,9 @@ pub enum Usage {
     /// A case holds no more people or devices.
     #[error("a case holds no more people or devices")]
     TooManyMembers,
+    /// A case names no more relays.
+    #[error("a case names no more than 4 relays")]
+    TooManyRelays,
     /// One cannot remove oneself, nor leave while leading the case.
     #[error("this cannot be done to oneself")]
     Yourself,
@@ -158,6 +161,9 @@ pub enum Missing {
     /// No such member of the case.
     #[error("there is no such member in the case")]
     Member,
+    /// The right to open channels on a relay is not known here.
+    #[error("this device does not know the right to open channels on that relay")]
+    Admission,
     /// No such device.
     #[error("there is no such device")]
     Device,

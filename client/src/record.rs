@@ -3,7 +3,7 @@
 use martlet_proto::{
     Admission, Cursor, Day, EntryId, Envelope, Head, Keeper, Secret, Seq, Time, Token,
     card::{Inbox, Mailbox, Uses},
-    case::{Person, RescueSeeds, Role},
+    case::{Home, Person, RescueSeeds, Role},
     derive::Keys,
     letter::{Letter, LetterId, Manifest},
     link::RelayAddress,
@@ -297,6 +297,16 @@ pub enum Wish {
         /// Its leaf key.
         leaf: [u8; 32],
     },
+    /// Live on another relay from now on.
+    Move {
+        /// The relay.
+        home: Home,
+    },
+    /// Name a relay where to look when the present one is gone.
+    Fallback {
+        /// The relay.
+        home: Home,
+    },
     /// Become the committer in place of another of counsel's devices.
     TakeOver,
     /// Change how long letters are kept on the side of this role.
@@ -501,6 +511,8 @@ pub enum Notice {
         /// The identity key of its owner.
         identity: [u8; 32],
     },
+    /// The case lives on another relay.
+    Moved,
     /// How long letters are kept was changed.
     Retention {
         /// Days on the client's side.

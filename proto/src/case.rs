@@ -91,6 +91,15 @@ pub struct Person {
     pub name: String,
 }
 
+/// A relay on which a case lives or may live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// Where it is.
+    pub relay: RelayAddress,
+    /// The right to open channels there.
+    pub admission: Option<Admission>,
+}
+
 /// What all members of an epoch agree on: the content of the GroupContext extension, in postcard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseContext {
@@ -100,8 +109,8 @@ pub struct CaseContext {
     pub people: Vec<Person>,
     /// The leaf signature key of the one device that commits; `None` until counsel's first commit.
     pub committer: Option<[u8; 32]>,
-    /// The relay the case lives on.
-    pub relay: RelayAddress,
+    /// The relay the case lives on, and where to look when it is gone: 1 to 4.
+    pub homes: Vec<Home>,
     /// H(keep) of this epoch's channel.
     pub keep: TokenHash,
     /// Days that the client's side keeps letters; `None` for as long as it likes.
@@ -124,6 +133,7 @@ impl CaseContext {
     /// Whether it is of this version, within the limits, and its people in order and none there twice.
     pub fn is_well_formed(&self) -> bool {
         self.version == 1
+            && (1..=limits::HOMES_MAX).contains(&self.homes.len())
             && self.people.len() <= limits::PEOPLE_MAX
             && self
                 .people

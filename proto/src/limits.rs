@@ -62,6 +62,8 @@ pub const COUNSEL_DEVICES_MAX: usize = 8;
 pub const PERSON_DEVICES_MAX: usize = 4;
 /// Key packages that a new device offers beyond the cases it is to join at once.
 pub const SPARE_PACKAGES: usize = 4;
+/// The most relays that a case names.
+pub const HOMES_MAX: usize = 4;
 /// The most people in a case.
 pub const PEOPLE_MAX: usize = 32;
 /// The most letter ids in one receipt.

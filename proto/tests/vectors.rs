@@ -19,7 +19,7 @@ use martlet_proto::{
     call::Slots,
     card::{Card, Inbox, Mailbox, SIGNED_AS, SignedCard, Uses},
     case::{
-        CaseContext, CounselSecrets, Credential, KeepShare, Packet, Person, Rescue, RescueSeeds, Role,
+        CaseContext, CounselSecrets, Credential, Home, KeepShare, Packet, Person, Rescue, RescueSeeds, Role,
         Signature, SignedCommit,
     },
     derive::{CardKeys, EpochKeys, FileKeys, RescueKeys, card_bind},
@@ -1255,13 +1255,16 @@ fn cards(to: &mut Files) {
             },
         ],
         committer: Some([3; 32]),
-        relay: RelayAddress {
-            addresses: vec![
-                "192.0.2.1:4433".parse().unwrap(),
-                "relay.example:443".parse().unwrap(),
-            ],
-            pin: Pin::new(run(1)),
-        },
+        homes: vec![Home {
+            relay: RelayAddress {
+                addresses: vec![
+                    "192.0.2.1:4433".parse().unwrap(),
+                    "relay.example:443".parse().unwrap(),
+                ],
+                pin: Pin::new(run(1)),
+            },
+            admission: None,
+        }],
         keep: TokenHash::new(run(70)),
         client_days: Some(30),
         counsel_days: None,

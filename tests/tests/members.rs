@@ -448,3 +448,85 @@ async fn a_clients_second_device_comes_in_by_counsels_commit() {
     let refused = amal.client.request_link(Some(relay.link())).await;
     assert_eq!(refusal(refused), Usage::InUse);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_moves_with_its_people_and_its_documents() {
+    let (old, new) = (Relay::start(), Relay::start());
+    let (amal, ines) = case(&old).await;
+    let bashir = add(&ines, &old, "Bashir", Role::Interpreter).await;
+    let path = amal.dir.path().join("passport.jpg");
+    martlet_tests::write_file(&path, 100_000);
+    let sent = amal
+        .client
+        .send_file(&amal.case(), &path, &mut |_| {})
+        .await
+        .unwrap();
+    let waits = ines.client.move_cases(new.link(), None, false).await.unwrap();
+    assert!(!waits);
+    let all = [&amal, &ines, &bashir];
+    sync(&all).await;
+    agree(&all);
+    for person in all {
+        let text = person.client.name().unwrap();
+        person.client.send_text(&person.case(), &text).await.unwrap();
+    }
+    sync(&all).await;
+    for person in all {
+        assert_eq!(said(person).len(), 3);
+        let relays = person.client.relay_list().unwrap();
+        let here = relays.iter().find(|relay| relay.cases == 1).unwrap();
+        assert_eq!(here.pin, *new.link().relay.pin.as_bytes());
+    }
+    assert!(notices(&amal).iter().any(|text| text.contains("another relay")));
+    let to = ines.dir.path().join("in");
+    std::fs::create_dir(&to).unwrap();
+    let id = sent.id.to_text();
+    ines.client
+        .get(&ines.case(), &id, &to, &mut |_| {})
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_is_found_again_when_its_relay_is_gone() {
+    let (mut old, new) = (Relay::start(), Relay::start());
+    let (amal, ines) = case(&old).await;
+    // Counsel names another relay while all is well.
+    ines.client.use_relay(new.link()).await.unwrap();
+    sync(&[&amal]).await;
+    old.stop().await;
+    amal.client
+        .send_text(&amal.case(), "where are you?")
+        .await
+        .unwrap();
+    let waits = ines.client.move_cases(new.link(), None, false).await.unwrap();
+    assert!(!waits);
+    ines.client.send_text(&ines.case(), "here").await.unwrap();
+    for person in [&amal, &ines] {
+        // Their own relay, for invites, may be out of reach as well.
+        // Their own relay, for invites, may be out of reach as well.
+        let _ = person.client.sync().await;
+    }
+    agree(&[&amal, &ines]);
+    assert!(said(&ines).contains(&"where are you?".into()));
+    assert!(said(&amal).contains(&"here".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_find_each_other_by_a_link_when_every_relay_is_lost() {
+    let (mut old, new) = (Relay::start(), Relay::start());
+    let (amal, ines) = case(&old).await;
+    old.stop().await;
+    ines.client.move_cases(new.link(), None, true).await.unwrap();
+    amal.client.send_text(&amal.case(), "hello?").await.unwrap();
+    assert!(amal.client.sync().await.is_err());
+    // Ines shows her screen.
+    let link = ines.client.relay_link(&ines.case()).unwrap();
+    amal.client.move_cases(link, None, false).await.unwrap();
+    ines.client.send_text(&ines.case(), "found").await.unwrap();
+    amal.client.sync().await.unwrap();
+    let _ = ines.client.sync().await;
+    agree(&[&amal, &ines]);
+    assert_eq!(said(&amal), ["hello?", "found"]);
+    assert!(said(&ines).contains(&"hello?".into()));
+}

@@ -131,6 +131,153 @@ fn a_case_runs_between_two_implementations() {
     same_epoch(&amal, &ines, b"context 2");
 }
 
+/// A device of ours, by a number that names it.
+fn leaf(number: u8) -> Leaf {
+    Leaf {
+        signer: Secret::new([number; 32]),
+        credential: vec![number],
+    }
+}
+
+/// A key package of one of our devices, public and private.
+fn package(number: u8, seed: u8) -> (Vec<u8>, Vec<u8>) {
+    let made = martlet::mls::keypackage(
+        Secret::new([seed; 32]),
+        &leaf(number),
+        Some(&[7; 1216]),
+        1_790_000_000,
+        1_900_000_000,
+    )
+    .unwrap();
+    (made.public.clone(), made.private.to_vec())
+}
+
+fn take(group: &mut Group, message: &[u8]) {
+    match group.process(message).unwrap() {
+        Processed::Commit(staged) => group.merge(*staged).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A letter of the stranger's is read by all of ours, and one of each of ours by the stranger.
+fn all_write<C: MlsConfig>(ours: &mut [&mut Group], bashir: &mut mls_rs::Group<C>) {
+    let letter = bashir
+        .encrypt_application_message(b"from bashir", vec![])
+        .unwrap();
+    let letter = letter.to_bytes().unwrap();
+    for group in ours.iter_mut() {
+        match group.process(&letter).unwrap() {
+            Processed::Letter { body, .. } => assert_eq!(&body[..], b"from bashir"),
+            other => panic!("{other:?}"),
+        }
+    }
+    for group in ours {
+        let letter = group.encrypt(b"from us", b"").unwrap();
+        let letter = MlsMessage::from_bytes(&letter).unwrap();
+        match bashir.process_incoming_message(letter).unwrap() {
+            ReceivedMessage::ApplicationMessage(letter) => assert_eq!(letter.data(), b"from us"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_stranger_takes_part_in_a_case_of_three_through_adds_removals_and_updates() {
+    let client = client("bashir");
+    let offer = |client: &Client<_>| {
+        let extensions = ExtensionList::from(vec![Extension::new(KEEP_KEY, vec![7; 1216])]);
+        client
+            .generate_key_package_message(ExtensionList::default(), extensions, None)
+            .unwrap()
+            .to_bytes()
+            .unwrap()
+    };
+    // Amal adds Ines and, in the same commit, the stranger.
+    let mut amal = Group::create(Secret::new([21; 32]), &leaf(1), b"case", b"context 0", None).unwrap();
+    let (ines_public, ines_private) = package(2, 22);
+    let commit = amal
+        .commit(Change {
+            add: vec![ines_public, offer(&client)],
+            ..Change::default()
+        })
+        .unwrap();
+    amal.merge_pending().unwrap();
+    let welcome = commit.welcome.unwrap();
+    let mut ines = Group::join(Secret::new([23; 32]), &leaf(2), &ines_private, &welcome).unwrap();
+    let welcome = MlsMessage::from_bytes(&welcome).unwrap();
+    let mut bashir = client.join_group(None, &welcome, None).unwrap().0;
+    same_epoch(&amal, &bashir, b"context 0");
+    all_write(&mut [&mut amal, &mut ines], &mut bashir);
+
+    // Ines gives Amal's device fresh keys: removed and added by value, with a changed context and data beside it.
+    let (fresh_public, fresh_private) = package(1, 24);
+    let commit = ines
+        .commit(Change {
+            add: vec![fresh_public],
+            remove: vec![amal.own_index()],
+            context: Some(b"context 1".to_vec()),
+            aad: b"shares".to_vec(),
+        })
+        .unwrap();
+    match bashir
+        .process_incoming_message(MlsMessage::from_bytes(&commit.message).unwrap())
+        .unwrap()
+    {
+        ReceivedMessage::Commit(seen) => assert_eq!(seen.authenticated_data, b"shares"),
+        other => panic!("{other:?}"),
+    }
+    ines.merge_pending().unwrap();
+    let welcome = commit.welcome.unwrap();
+    let mut amal = Group::join(Secret::new([25; 32]), &leaf(1), &fresh_private, &welcome).unwrap();
+    same_epoch(&amal, &bashir, b"context 1");
+    all_write(&mut [&mut amal, &mut ines], &mut bashir);
+
+    // The stranger commits: an update of its own keys, Ines out, Carol in.
+    let (carol_public, carol_private) = package(3, 26);
+    let built = bashir
+        .commit_builder()
+        .remove_member(ines.own_index())
+        .unwrap()
+        .add_member(MlsMessage::from_bytes(&carol_public).unwrap())
+        .unwrap()
+        .build()
+        .unwrap();
+    bashir.apply_pending_commit().unwrap();
+    let message = built.commit_message.to_bytes().unwrap();
+    take(&mut amal, &message);
+    match ines.process(&message).unwrap() {
+        Processed::Commit(staged) => assert!(staged.removes_us()),
+        other => panic!("{other:?}"),
+    }
+    let welcome = built.welcome_messages[0].to_bytes().unwrap();
+    let mut carol = Group::join(Secret::new([27; 32]), &leaf(3), &carol_private, &welcome).unwrap();
+    same_epoch(&carol, &bashir, b"context 1");
+    all_write(&mut [&mut amal, &mut carol], &mut bashir);
+
+    // And the stranger is removed.
+    let index = bashir.current_member_index();
+    let commit = carol
+        .commit(Change {
+            remove: vec![index],
+            ..Change::default()
+        })
+        .unwrap();
+    let done = bashir.process_incoming_message(MlsMessage::from_bytes(&commit.message).unwrap());
+    assert!(matches!(done, Ok(ReceivedMessage::Commit(_))));
+    carol.merge_pending().unwrap();
+    take(&mut amal, &commit.message);
+    assert_eq!(
+        amal.epoch_secret().unwrap().expose(),
+        carol.epoch_secret().unwrap().expose()
+    );
+    let later = carol.encrypt(b"without the stranger", b"").unwrap();
+    assert!(
+        bashir
+            .process_incoming_message(MlsMessage::from_bytes(&later).unwrap())
+            .is_err()
+    );
+}
+
 fn same_epoch<C: MlsConfig>(amal: &Group, ines: &mls_rs::Group<C>, context: &[u8]) {
     let secret = ines.export_secret(b"martlet/1 epoch", b"", 32).unwrap();
     assert_eq!(amal.epoch_secret().unwrap().expose()[..], secret.as_bytes()[..]);

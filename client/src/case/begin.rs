@@ -3,7 +3,7 @@
 use martlet_proto::{
     Keeper, Time, Token,
     card::Card,
-    case::{CaseContext, CounselSecrets, Packet, Person, RescueSeeds, Role},
+    case::{CaseContext, CounselSecrets, Home, Packet, Person, RescueSeeds, Role},
     invite::Invite,
 };
 
@@ -48,7 +48,10 @@ impl Case {
             version: 1,
             people,
             committer: None,
-            relay: invite.relay(),
+            homes: vec![Home {
+                relay: invite.relay(),
+                admission: card.admission.clone(),
+            }],
             keep: keep.hash(),
             client_days: None,
             counsel_days: None,
@@ -121,7 +124,11 @@ impl Case {
         let id: [u8; 16] = group.id().try_into().map_err(|_| junk())?;
         let mine = me.identity().public();
         // Nobody who holds an invite may make this device speak to a relay that its owner did not choose.
-        if context.relay.pin != invite.home.relay.pin {
+        if context
+            .homes
+            .first()
+            .is_none_or(|home| home.relay.pin != invite.home.relay.pin)
+        {
             return Err(junk());
         }
         let keep = kept(&packet, &context);

@@ -4,10 +4,12 @@ use martlet_proto::{
     Call, Envelope, Grant, Kind, Seal, Time,
     call::Item,
     card::Mailbox,
-    case::{CaseContext, CounselSecrets, KeepShare, Packet, Person, Rescue, RescueSeeds, Role, SignedCommit},
+    case::{
+        CaseContext, CounselSecrets, Home, KeepShare, Packet, Person, Rescue, RescueSeeds, Role, SignedCommit,
+    },
     derive::RescueKeys,
     envelope::NONCE,
-    limits::{COMMIT_GAP_SECS, PERSON_DEVICES_MAX},
+    limits::{COMMIT_GAP_SECS, HOMES_MAX, PERSON_DEVICES_MAX},
 };
 
 use super::{Case, Next, Purpose, internal, keep_info};
@@ -261,6 +263,19 @@ impl Case {
                 }
                 Wish::Refresh { leaf, package } => plan.refresh(leaf, package, &members),
                 Wish::Readmit { identity, package } => plan.readmit(identity, package, &members),
+                Wish::Move { home } => {
+                    plan.context
+                        .homes
+                        .retain(|known| known.relay.pin != home.relay.pin);
+                    plan.context.homes.insert(0, home.clone());
+                    plan.context.homes.truncate(HOMES_MAX);
+                }
+                Wish::Fallback { home } => {
+                    let known = |known: &Home| known.relay.pin == home.relay.pin;
+                    if !plan.context.homes.iter().any(known) && plan.context.homes.len() < HOMES_MAX {
+                        plan.context.homes.push(home.clone());
+                    }
+                }
                 Wish::Device { identity, package } => plan.add_device(identity, package, &members),
                 Wish::WithoutDevice { leaf } if leaf != me.leaf_public() => {
                     plan.remove_device(leaf, &members);

@@ -91,6 +91,7 @@ impl Case {
         }
         let by = reader.me.identity().public();
         self.enter_epoch(Some(pending.keep))?;
+        self.go_home(&before.0);
         self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
         Ok(Flow::Stop)
@@ -147,6 +148,7 @@ impl Case {
             self.record.rescues = merged(&self.record.rescues, rescue_records(secrets));
         }
         self.enter_epoch(keep)?;
+        self.go_home(&before.0);
         self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
         Ok(Some(Flow::Stop))
@@ -305,6 +307,9 @@ impl Case {
             && let Some(identity) = new.committer.as_ref().and_then(owner)
         {
             notices.push(Notice::Committer { identity });
+        }
+        if old.homes.first() != new.homes.first() {
+            notices.push(Notice::Moved);
         }
         if (old.client_days, old.counsel_days) != (new.client_days, new.counsel_days) {
             notices.push(Notice::Retention {

@@ -102,7 +102,11 @@ pub(super) fn is_valid(
 
 #[cfg(test)]
 mod tests {
-    use martlet_proto::{Day, Secret, TokenHash, case::Person, link::RelayAddress};
+    use martlet_proto::{
+        Day, Secret, TokenHash,
+        case::{Home, Person},
+        link::RelayAddress,
+    };
 
     use super::*;
     use crate::{
@@ -128,10 +132,13 @@ mod tests {
             version: 1,
             people,
             committer: committer.map(|me| *me.leaf_public()),
-            relay: RelayAddress {
-                addresses: vec!["192.0.2.1:4433".parse().unwrap()],
-                pin: martlet_proto::link::Pin::new([1; 32]),
-            },
+            homes: vec![Home {
+                relay: RelayAddress {
+                    addresses: vec!["192.0.2.1:4433".parse().unwrap()],
+                    pin: martlet_proto::link::Pin::new([1; 32]),
+                },
+                admission: None,
+            }],
             keep: TokenHash::new([2; 32]),
             client_days: None,
             counsel_days: None,

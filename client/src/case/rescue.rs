@@ -219,7 +219,9 @@ impl Case {
         if let Some(secrets) = packet.secrets {
             self.record.rescues = rescue_records(secrets);
         }
+        let before = self.epoch.context.clone();
         self.enter_epoch(keep)?;
+        self.go_home(&before);
         for out in self.outbox.keys().copied().collect::<Vec<_>>() {
             if let Some(item @ OutRecord::Letter { .. }) = self.outbox.get(&out) {
                 turn.batch.put(self.out_name(out), encode(item)?);

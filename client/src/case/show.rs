@@ -152,6 +152,7 @@ impl Case {
                     name(&identity)
                 )
             }
+            Notice::Moved => format!("{by} moved the case to another relay"),
             Notice::Devices { identity, count } => {
                 format!("{} reads and writes on {count} devices now", name(&identity))
             }

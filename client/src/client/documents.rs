@@ -204,11 +204,15 @@ impl Client {
         dir: &Path,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Fetched, Error> {
-        let (id, manifest, relay) = {
+        let (id, manifest, relays) = {
             let core = self.core()?;
             let case = core.find(case)?;
             let (id, manifest) = case.document(file)?;
-            (id, manifest, case.record().relay.clone())
+            let here = case.record().relay.clone();
+            // A document stays where the case lived when it was sent.
+            let others = case.homes().iter().map(|home| home.relay.clone());
+            let others = others.filter(|relay| relay.pin != here.pin).collect::<Vec<_>>();
+            (id, manifest, [vec![here], others].concat())
         };
         if !dir.is_dir() {
             return Err(Error::File(std::io::Error::from(
@@ -218,14 +222,27 @@ impl Client {
         // Two fetches of one document into one folder would share a part.
         let turn = self.turn_of(id.as_bytes())?;
         let _mine = turn.lock().await;
-        let stream = self.link(&relay).await?.stream().await?;
-        fetch(stream, &id, &manifest, dir, &mut |done_bytes, total_bytes| {
+        let mut told = |done_bytes, total_bytes| {
             progress(Progress {
                 stage: Stage::Fetching,
                 done_bytes,
                 total_bytes,
             });
-        })
-        .await
+        };
+        let mut failed = Error::NotFound(Missing::Expired);
+        for relay in relays {
+            let stream = match self.link(&relay).await {
+                Ok(link) => link.stream().await?,
+                Err(error) => {
+                    failed = error;
+                    continue;
+                }
+            };
+            match fetch(stream, &id, &manifest, dir, &mut told).await {
+                Err(Error::NotFound(Missing::Expired)) => {}
+                other => return other,
+            }
+        }
+        Err(failed)
     }
 }

@@ -12,6 +12,8 @@ use crate::{
     view::{Event, Synced},
 };
 
+/// Moves of a case that are followed in one go.
+const MOVES_MAX: usize = 16;
 /// Calls made for one case in one go; a relay that wants more misbehaves.
 const CALLS_MAX: usize = 100_000;
 
@@ -66,7 +68,23 @@ impl Client {
     }
 
     /// Speaks for one case until there is nothing more to say, documents included.
+    /// A case that moves on the way is followed to its new relay.
     pub(super) async fn drive(&self, id: &[u8; 16], link: &dyn Link) -> Result<(), Error> {
+        let mut relay = self.relay_of(id)?;
+        self.drive_here(id, link).await?;
+        for _ in 0..MOVES_MAX {
+            let now_at = self.relay_of(id)?;
+            if now_at == relay {
+                break;
+            }
+            relay = now_at;
+            let link = self.link(&relay).await?;
+            self.drive_here(id, link.as_ref()).await?;
+        }
+        Ok(())
+    }
+
+    async fn drive_here(&self, id: &[u8; 16], link: &dyn Link) -> Result<(), Error> {
         self.drive_letters(id, link).await?;
         if self.send_uploads(id, link).await? {
             self.drive_letters(id, link).await?;
@@ -86,7 +104,11 @@ impl Client {
     pub(super) async fn drive_letters(&self, id: &[u8; 16], link: &dyn Link) -> Result<(), Error> {
         let turn = self.turn_of(id)?;
         let _mine = turn.lock().await;
+        let relay = self.relay_of(id)?;
         for _ in 0..CALLS_MAX {
+            if self.relay_of(id)? != relay {
+                return Ok(());
+            }
             let Some(Next { call, purpose, .. }) = self.next(id)? else {
                 return Ok(());
             };
@@ -176,10 +198,13 @@ impl Client {
         let (before_letters, before_queued, before_cases) = self.tally()?;
         let mut failed = None;
         for relay in self.relays()? {
-            let done = match self.link(&relay).await {
+            let mut done = match self.link(&relay).await {
                 Ok(link) => self.sync_relay(&relay, link.as_ref()).await,
                 Err(error) => Err(error),
             };
+            if matches!(done, Err(Error::Unreachable)) && self.look_elsewhere(&relay).await? {
+                done = Ok(());
+            }
             if let Err(error) = done {
                 failed = Some(worse(failed, error));
             }

@@ -140,7 +140,11 @@ impl Client {
                     }
                     self.tell_reach(Event::Offline).await;
                 }
-                Err(_) => self.tell_reach(Event::Offline).await,
+                Err(_) => {
+                    self.tell_reach(Event::Offline).await;
+                    // Nothing found there either: the next round looks again.
+                    let _ = self.look_elsewhere(&relay).await;
+                }
             }
             if now().as_secs().saturating_sub(began.as_secs()) > PAUSE.1.as_secs() {
                 pause = PAUSE.0;

@@ -1,15 +1,15 @@
 //! Changing who is in a case, and coming back into one.
 
-use martlet_proto::{case::Role, invite::Invite, link::RelayLink};
+use martlet_proto::{case::Role, invite::Invite};
 
 use super::{Client, entropy, now, opening::read_card};
 use crate::{
     case::Case,
     error::{Error, Missing, Usage},
     me::Me,
-    record::{HomeRelay, Standing},
+    record::Standing,
     vault::Batch,
-    view::{Asked, CaseView, LetterKind, RelayView, Sent, name_of},
+    view::{Asked, CaseView, LetterKind, Sent, name_of},
 };
 
 impl Client {
@@ -149,48 +149,13 @@ impl Client {
         })
     }
 
-    /// Has new invites made on a relay.
-    ///
-    /// # Errors
-    ///
-    /// Those of the vault.
-    pub fn use_relay(&self, link: RelayLink) -> Result<(), Error> {
-        let mut core = self.core()?;
-        let core = &mut *core;
-        core.me.profile_mut().relay = Some(HomeRelay {
-            relay: link.relay,
-            admission: link.admission,
-        });
-        let mut batch = Batch::default();
-        core.save_profile(&mut batch)?;
-        core.commit(batch)
-    }
-
-    /// The relays in use.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Internal`] after an earlier failure.
-    pub fn relay_list(&self) -> Result<Vec<RelayView>, Error> {
-        let home = self.core()?.me.profile().relay.clone().map(|home| home.relay);
-        let view = |relay: martlet_proto::link::RelayAddress| {
-            Ok(RelayView {
-                addresses: relay.addresses.iter().map(ToString::to_string).collect(),
-                pin: *relay.pin.as_bytes(),
-                home: home.as_ref() == Some(&relay),
-                cases: u64::try_from(self.cases_on(&relay)?.len()).unwrap_or(u64::MAX),
-            })
-        };
-        self.relays()?.into_iter().map(view).collect()
-    }
-
-    fn named(&self, case: &str) -> Result<[u8; 16], Error> {
+    pub(super) fn named(&self, case: &str) -> Result<[u8; 16], Error> {
         let core = self.core()?;
         core.id_at(core.find_at(case)?)
     }
 
     /// Changes a case and makes it durable.
-    fn change(
+    pub(super) fn change(
         &self,
         id: &[u8; 16],
         change: impl FnOnce(&mut Case, &Me) -> Result<Batch, Error>,

@@ -223,10 +223,26 @@ pub(crate) enum DeviceCommand {
 pub(crate) enum RelayCommand {
     /// List them
     List,
-    /// Use a relay for new invites
+    /// Use a relay for new invites, and as the place where your cases are looked for when theirs is gone
     Add {
         /// Its link
         link: String,
+    },
+    /// Move your cases to a relay. On a device that does not lead them: look for them there
+    Move {
+        /// Its link
+        link: String,
+        /// Only this case
+        #[arg(long)]
+        case: Option<String>,
+        /// Do not use the old relay any more, even if it answers
+        #[arg(long)]
+        gone: bool,
+    },
+    /// The link by which others find a case's relay, to be shown face to face
+    Link {
+        /// The case
+        case: String,
     },
 }
 

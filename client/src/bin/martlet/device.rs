@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     args::DeviceCommand,
     json as shape,
-    run::{Exit, list},
+    run::{Exit, list, show_qr},
     speak::Out,
     tell,
 };
@@ -45,11 +45,7 @@ async fn ask(client: &Client, relay: Option<String>, wait: Duration, out: &mut d
     let request = first.request.clone().unwrap_or_default();
     if !out.json() {
         out.data(&request);
-        if out.draws()
-            && let Ok(code) = qrcode::QrCode::new(request.to_uppercase())
-        {
-            out.say(&code.render::<qrcode::render::unicode::Dense1x2>().build());
-        }
+        show_qr(&request, out);
         out.say("On the device you use: martlet device link REQUEST. Show this to nobody else.");
     }
     let done = until(client, None, wait, first).await?;

@@ -161,11 +161,7 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
                 write_qr(&view.invite, &file)?;
             }
             out.both(&shape::invite(&view), &view.invite);
-            if out.draws()
-                && let Ok(code) = qrcode::QrCode::new(view.invite.to_uppercase())
-            {
-                out.say(&code.render::<qrcode::render::unicode::Dense1x2>().build());
-            }
+            show_qr(&view.invite, out);
             Ok(queued(view.queued, out))
         }
         Command::Invites => {
@@ -272,17 +268,31 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
         }
         Command::Device(command) => crate::device::run(command, client, out).await,
         Command::Relay(command) => {
-            if let RelayCommand::Add { link } = command {
-                client.use_relay(link.parse().map_err(Error::from)?)?;
+            let mut waits = false;
+            match command {
+                RelayCommand::List => {}
+                RelayCommand::Add { link } => {
+                    waits = client.use_relay(link.parse().map_err(Error::from)?).await?;
+                }
+                RelayCommand::Move { link, case, gone } => {
+                    let link = link.parse().map_err(Error::from)?;
+                    waits = client.move_cases(link, case.as_deref(), gone).await?;
+                }
+                RelayCommand::Link { case } => {
+                    let link = client.relay_link(&case)?.to_string();
+                    out.both(&json!({ "link": link }), &link);
+                    show_qr(&link, out);
+                    return Ok(0);
+                }
             }
             let relays = client.relay_list()?;
             let values: Vec<_> = relays.iter().map(shape::relay).collect();
             list(
-                &json!({ "relays": values }),
+                &json!({ "relays": values, "queued": waits }),
                 relays.iter().map(tell::relay).collect(),
                 out,
             );
-            Ok(0)
+            Ok(queued(waits, out))
         }
         Command::Status => {
             let s = client.status().await?;
@@ -442,6 +452,15 @@ async fn follow(client: &Client, case: Option<&str>, out: &mut dyn Out) -> Exit 
                 None => return Ok(0),
             }
         }
+    }
+}
+
+/// Shows a `martlet:` string as a QR code, on a terminal.
+pub(crate) fn show_qr(text: &str, out: &mut dyn Out) {
+    if out.draws()
+        && let Ok(code) = qrcode::QrCode::new(text.to_uppercase())
+    {
+        out.say(&code.render::<qrcode::render::unicode::Dense1x2>().build());
     }
 }
 
