@@ -12,6 +12,7 @@ use martlet_proto::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
+pub use crate::view::Standing;
 use crate::{
     error::Error,
     view::{InviteState, Warning},
@@ -181,17 +182,6 @@ pub struct CaseRecord {
     pub standing: Standing,
     /// What the owner should know.
     pub warnings: Vec<Warning>,
-}
-
-/// Whether a device can go on in a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
-    /// It can.
-    Member,
-    /// It was removed.
-    Removed,
-    /// It lost the thread.
-    Lost,
 }
 
 /// How far an epoch's channel was read.

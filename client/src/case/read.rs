@@ -17,6 +17,7 @@ use crate::{
     mls::{Group, MlsError, Processed, Staged},
     record::{LetterRecord, OutRecord, Reading, Standing},
     sealed,
+    shown::name_of_member,
     view::{Event, Warning, name_of},
 };
 
@@ -441,10 +442,4 @@ fn open_keep(
     let keep = sealed::open(me.keep_seed(), &keep_info(group, hash), &share.sealed).ok()?;
     let keep = Token::new(Secret::from_slice(&keep)?);
     (keep.hash() == *hash).then_some(keep)
-}
-
-/// By which commands name a member: the first bytes of the identity key.
-pub(super) fn name_of_member(identity: &[u8; 32]) -> String {
-    let (first, _) = identity.split_at(10);
-    data_encoding::BASE32_NOPAD.encode(first).to_lowercase()
 }

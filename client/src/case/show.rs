@@ -1,20 +1,16 @@
 //! What a case shows of itself, and what its owner notes in it.
 
-use martlet_proto::{
-    case::Role,
-    clean,
-    letter::{Body, LetterId, Manifest},
-};
+use martlet_proto::letter::{LetterId, Manifest};
 
-use super::{Case, read::name_of_member};
+use super::Case;
 use crate::{
-    error::{Error, Missing, Usage},
-    file::name::safe_name,
-    identity::{epoch_code, fingerprint, safety_number},
+    error::{Error, Missing},
+    identity::{epoch_code, safety_number},
     me::Me,
-    record::{LetterRecord, MemberRecord, OutRecord},
+    record::{LetterRecord, OutRecord},
+    shown,
     vault::Batch,
-    view::{CaseView, FileView, LetterKind, LetterView, MemberView, Safety, name_of},
+    view::{CaseView, LetterView, Safety, name_of},
 };
 
 impl Case {
@@ -27,35 +23,19 @@ impl Case {
         });
         CaseView {
             case: name_of(&self.record.id),
-            label: self.label(&mine),
+            label: shown::label(&self.record.label, &self.record.members, &mine),
             members: self
                 .record
                 .members
                 .iter()
-                .map(|member| member_view(member, &mine))
+                .map(|member| shown::member(member, &mine))
                 .collect(),
             unread: self.record.unread,
             unsent: uploads.saturating_add(u64::try_from(waiting.count()).unwrap_or(u64::MAX)),
             last: self.record.last,
+            standing: self.record.standing,
             warnings: self.record.warnings.clone(),
         }
-    }
-
-    /// The owner's note, or else the names of the others.
-    fn label(&self, mine: &[u8; 32]) -> String {
-        if !self.record.label.is_empty() {
-            return self.record.label.clone();
-        }
-        let others = self
-            .record
-            .members
-            .iter()
-            .filter(|member| member.identity != *mine);
-        others
-            .map(|member| member.name.as_str())
-            .filter(|name| !name.is_empty())
-            .collect::<Vec<_>>()
-            .join(", ")
     }
 
     /// Letters in the order in which they came, all or those not read yet.
@@ -75,67 +55,16 @@ impl Case {
     }
 
     pub(super) fn letter_view(&self, record: &LetterRecord, mine: &[u8; 32]) -> LetterView {
-        let member = self
-            .record
-            .members
-            .iter()
-            .find(|member| member.identity == record.from);
-        let (kind, text, file) = match record.letter.parse_body() {
-            Ok(Body::Text(text)) => (LetterKind::Text, Some(clean(&text)), None),
-            Ok(Body::Notice(text)) => (LetterKind::Notice, Some(clean(&text)), None),
-            Ok(Body::Document(manifest)) => (
-                LetterKind::Document,
-                None,
-                Some(file_view(record.letter.id, &manifest)),
-            ),
-            Ok(Body::Leave) => (LetterKind::Leave, None, None),
-            Ok(Body::Unknown(kind)) => (LetterKind::Unknown(kind), None, None),
-            Ok(Body::Receipt(_) | Body::Refresh(_) | Body::Beat) | Err(_) => {
-                (LetterKind::Unknown(record.letter.kind), None, None)
-            }
-        };
-        LetterView {
-            id: record.letter.id,
-            from: name_of_member(&record.from),
-            name: member.map(|member| member.name.clone()).unwrap_or_default(),
-            role: member.map_or(Role::Observer, |member| member.role),
-            sent: record.letter.sent,
-            received: record.received,
-            kind,
-            text,
-            file,
-            queued: record.queued,
-            delivered_to: record.delivered_to.iter().map(name_of_member).collect(),
-            mine: record.from == *mine,
-        }
+        shown::letter(record, &self.record.members, mine)
     }
 
     /// The manifest of a document, by the name of its letter or as much of the beginning as is unique.
     ///
     /// # Errors
     ///
-    /// [`Missing::Document`] or [`Usage::Ambiguous`].
+    /// [`Missing::Document`] or [`crate::Usage::Ambiguous`].
     pub fn document(&self, reference: &str) -> Result<(LetterId, Manifest), Error> {
-        let documents: Vec<(LetterId, Manifest)> = self
-            .letters
-            .values()
-            .filter_map(|letter| match letter.letter.parse_body() {
-                Ok(Body::Document(manifest)) => Some((letter.letter.id, manifest)),
-                Ok(_) | Err(_) => None,
-            })
-            .collect();
-        let (id, name) = (reference.trim().to_lowercase(), safe_name(reference));
-        let by_id = |(letter, _): &&(LetterId, Manifest)| !id.is_empty() && letter.to_text().starts_with(&id);
-        let by_name = |(_, manifest): &&(LetterId, Manifest)| safe_name(&manifest.name) == name;
-        let mut found: Vec<_> = documents.iter().filter(by_id).collect();
-        if found.is_empty() {
-            found = documents.iter().filter(by_name).collect();
-        }
-        match found.as_slice() {
-            [document] => Ok((*document).clone()),
-            [] => Err(Error::NotFound(Missing::Document)),
-            [..] => Err(Error::Usage(Usage::Ambiguous)),
-        }
+        shown::document(self.letters.values(), reference)
     }
 
     /// Notes that letters were read.
@@ -166,10 +95,10 @@ impl Case {
     ///
     /// # Errors
     ///
-    /// [`Missing::Member`] or [`Usage::Ambiguous`].
+    /// [`Missing::Member`] or [`crate::Usage::Ambiguous`].
     pub fn safety(&self, me: &Me, reference: Option<&str>) -> Result<Safety, Error> {
         let mine = me.identity().public();
-        let at = self.member_at(&mine, reference)?;
+        let at = shown::member_at(&self.record.members, &mine, reference)?;
         let member = self
             .record
             .members
@@ -179,7 +108,7 @@ impl Case {
             number: safety_number(&mine, &member.identity),
             epoch_code: epoch_code(&self.group.epoch_authenticator()),
             verified: member.verified,
-            member: member_view(member, &mine),
+            member: shown::member(member, &mine),
         })
     }
 
@@ -189,7 +118,7 @@ impl Case {
     ///
     /// As [`safety`](Self::safety).
     pub fn confirm(&mut self, me: &Me, reference: Option<&str>) -> Result<Batch, Error> {
-        let at = self.member_at(&me.identity().public(), reference)?;
+        let at = shown::member_at(&self.record.members, &me.identity().public(), reference)?;
         let member = self
             .record
             .members
@@ -199,49 +128,5 @@ impl Case {
         let mut batch = Batch::default();
         self.save_record(&mut batch)?;
         Ok(batch)
-    }
-
-    fn member_at(&self, mine: &[u8; 32], reference: Option<&str>) -> Result<usize, Error> {
-        let wanted = reference.map(|text| text.trim().to_lowercase());
-        let fits = |member: &MemberRecord| match &wanted {
-            Some(text) => {
-                !text.is_empty()
-                    && (name_of_member(&member.identity).starts_with(text)
-                        || member.name.to_lowercase() == *text)
-            }
-            None => true,
-        };
-        let mut found = self
-            .record
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(_, member)| member.identity != *mine && fits(member))
-            .map(|(at, _)| at);
-        match (found.next(), found.next()) {
-            (Some(at), None) => Ok(at),
-            (Some(_), Some(_)) => Err(Error::Usage(Usage::Ambiguous)),
-            (None, _) => Err(Error::NotFound(Missing::Member)),
-        }
-    }
-}
-
-fn member_view(member: &MemberRecord, mine: &[u8; 32]) -> MemberView {
-    MemberView {
-        member: name_of_member(&member.identity),
-        name: member.name.clone(),
-        role: member.role,
-        fingerprint: fingerprint(&member.identity),
-        verified: member.verified || member.identity == *mine,
-        me: member.identity == *mine,
-    }
-}
-
-fn file_view(id: LetterId, manifest: &Manifest) -> FileView {
-    FileView {
-        id,
-        name: safe_name(&manifest.name),
-        size_bytes: manifest.size_bytes,
-        sha256: manifest.sha256,
     }
 }

@@ -7,7 +7,7 @@ use martlet_proto::{
     letter::{Body, CHUNK_BYTES, LetterId, Manifest},
 };
 
-use super::{Client, entropy, now};
+use super::{Client, Found, entropy, now};
 use crate::{
     error::{Error, Missing},
     file::{fetch::fetch, name::safe_name, spool::Spool, upload::Upload},
@@ -27,7 +27,7 @@ impl Client {
         let id = entropy()?.letter();
         let (case, key, keep) = {
             let core = self.core()?;
-            let case = core.find(case)?;
+            let case = core.case_at(core.find_at(case)?)?;
             case.writable()?;
             let mut entropy = entropy()?;
             (*case.id(), entropy.secret(), entropy.keeper())
@@ -206,9 +206,17 @@ impl Client {
     ) -> Result<Fetched, Error> {
         let (id, manifest, relay) = {
             let core = self.core()?;
-            let case = core.find(case)?;
-            let (id, manifest) = case.document(file)?;
-            (id, manifest, case.record().relay.clone())
+            let ((id, manifest), record) = match core.find(case)? {
+                Found::Case(at) => {
+                    let case = core.case_at(at)?;
+                    (case.document(file)?, case.record())
+                }
+                Found::Archived(at) => {
+                    let case = core.archived_at(at)?;
+                    (case.document(file)?, case.record())
+                }
+            };
+            (id, manifest, record.relay.clone())
         };
         if !dir.is_dir() {
             return Err(Error::File(std::io::Error::from(

@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use martlet::view::{
-    CaseView, Event, FileView, InviteView, LetterKind, LetterView, MemberView, Sent, Warning,
+    CaseView, Event, FileView, InviteView, LetterKind, LetterView, MemberView, Sent, Standing, Warning,
 };
 use martlet_proto::{Day, Time, case::Role, clean};
 use serde_json::{Value, json};
@@ -55,6 +55,15 @@ pub(crate) const fn warning(warning: Warning) -> &'static str {
     }
 }
 
+pub(crate) const fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Member => "member",
+        Standing::Removed => "removed",
+        Standing::Lost => "lost",
+        Standing::Restored => "restored",
+    }
+}
+
 pub(crate) fn hex(hash: &[u8; 32]) -> String {
     HEXLOWER.encode(hash)
 }
@@ -83,7 +92,7 @@ pub(crate) fn case(view: &CaseView) -> Value {
     let members: Vec<_> = view.members.iter().map(member).collect();
     let warnings: Vec<_> = view.warnings.iter().map(|w| warning(*w)).collect();
     json!({"case": view.case, "label": line(&view.label), "members": members, "unread": view.unread,
-        "unsent": view.unsent, "last": view.last.map(time), "warnings": warnings})
+        "unsent": view.unsent, "last": view.last.map(time), "standing": standing(view.standing), "warnings": warnings})
 }
 
 fn file(view: &FileView) -> Value {
@@ -95,7 +104,7 @@ pub(crate) fn letter(view: &LetterView) -> Value {
         json!({"id": view.id.to_text(), "from": view.from, "name": line(&view.name), "role": role(view.role),
         "sent": time(view.sent), "received": time(view.received), "kind": kind(view.kind),
         "text": view.text.as_deref().map(clean), "file": view.file.as_ref().map(file),
-        "queued": view.queued, "delivered_to": view.delivered_to, "mine": view.mine}),
+        "queued": view.queued, "not_sent": view.not_sent, "delivered_to": view.delivered_to, "mine": view.mine}),
     )
 }
 
