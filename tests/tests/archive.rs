@@ -20,14 +20,21 @@ use std::{
 };
 
 use martlet::{
-    archive::age::{Opener, Sealer, Work},
+    archive::{
+        Item, KeptCase, KeptLetter, Owner, Writer,
+        age::{Opener, Sealer, Work},
+    },
     case::ratchet_name,
     entropy::Entropy,
     inbox::packages_name,
-    record::{CaseKeys, CaseRecord, InviteRecord, PackageKeys, Profile, decode},
+    record::{CaseKeys, CaseRecord, InviteRecord, PackageKeys, Profile, Standing, decode},
     vault::{Name, Table, Vault},
 };
-use martlet_proto::Secret;
+use martlet_proto::{
+    Secret, Time,
+    letter::{Body, Letter, LetterId},
+    link::{Pin, RelayAddress},
+};
 use martlet_tests::{
     processes::{Daemon, World},
     write_file,
@@ -258,40 +265,69 @@ fn a_running_follow_makes_the_archive() {
 }
 
 #[test]
+fn an_archive_of_many_letters_comes_back_whole_and_in_order() {
+    let world = World::without_relay();
+    let archive = world.path("many.age");
+    std::fs::write(&archive, sealed(&many())).unwrap();
+    let kept = json!({"cases": 2, "letters": 2 * MANY});
+    assert_eq!(world.ok("amal", &restore(&archive)), kept);
+    let cases = world.ok("amal", &["cases"])["cases"].clone();
+    for case in cases.as_array().unwrap() {
+        assert_eq!(case["unread"], MANY / 2, "every other letter was read");
+        let name = case["case"].as_str().unwrap();
+        let texts = world.texts("amal", name);
+        let wanted = (0..MANY).map(|number| format!("{number} {}", "x".repeat(200)));
+        assert!(texts.into_iter().eq(wanted));
+    }
+    // What the restored vault gives is what it was given, but that both cases are restored.
+    let again = world.path("again.age");
+    assert_eq!(world.ok("amal", &["backup", "--to", text(&again)]), kept);
+    assert_eq!(opened(&again).len(), many().len());
+}
+
+#[test]
 fn a_restore_that_was_killed_left_a_whole_vault_or_none() {
     let rounds = std::env::var("MARTLET_KILL_ROUNDS")
         .ok()
         .and_then(|rounds| rounds.parse().ok())
         .unwrap_or(8u64);
-    let (world, daemon) = World::start();
-    let (ours, ..) = world.case(&daemon);
-    daemon.terminate();
-    let archive = world.path("amal.age");
-    world.ok("amal", &["backup", "--to", text(&archive)]);
-    // Opened fast, so that the kills fall into the writing.
-    let content = opened(&archive);
-    reseal(&archive, &content);
+    let world = World::without_relay();
+    let archive = world.path("many.age");
+    std::fs::write(&archive, sealed(&many())).unwrap();
+    let (mut whole, mut half) = (0, 0);
     for round in 0..rounds {
         let who = format!("amal {round}");
+        let home = world.path(&who);
         let mut child = world
             .command(&who, &restore(&archive))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(20 + 25 * (round % 40)));
+        // The first rounds fall into the filling, the others wherever they fall.
+        while round < 4 && !home.join("records/db").exists() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_millis(round * 197 % 2000));
         child.kill().unwrap();
         child.wait().unwrap();
-        if world.path(&who).join("slot").exists() {
-            assert_eq!(world.run(&who, &["verify", &ours]).0, 0);
+        if home.join("slot").exists() {
+            whole += 1;
         } else {
+            half += u32::from(home.join("slot.new").exists());
+            world.fails(&who, &["verify", "x"], 1, "no-vault");
             world.ok(&who, &restore(&archive));
         }
-        let vault = Vault::open(&world.path(&who), PASSPHRASE).unwrap();
-        let (_, case) = vault.scan(Table::Cases, [0; 16], 0).unwrap().remove(0);
-        let case: CaseRecord = decode(&case).unwrap();
-        assert_eq!(vault.scan(Table::Letters, case.id, 0).unwrap().len(), 1);
+        let vault = Vault::open(&home, PASSPHRASE).unwrap();
+        for (_, case) in vault.scan(Table::Cases, [0; 16], 0).unwrap() {
+            let case: CaseRecord = decode(&case).unwrap();
+            let letters = vault.scan(Table::Letters, case.id, 0).unwrap();
+            assert_eq!(letters.len(), usize::try_from(MANY).unwrap());
+        }
+        assert!(!home.join("slot.new").exists());
     }
+    println!("killed when whole {whole}, when half-made {half}, of {rounds}");
+    assert!(half > 0, "the kills come too early or too late");
 }
 
 #[test]
@@ -360,8 +396,50 @@ fn sealed(content: &[u8]) -> Vec<u8> {
     sealer.finish().unwrap()
 }
 
-fn reseal(archive: &Path, content: &[u8]) {
-    std::fs::write(archive, sealed(content)).unwrap();
+/// Letters in each case of [`many`].
+const MANY: u64 = 1500;
+
+/// The content of an archive that is larger than a chunk of its encryption and a batch of the vault.
+fn many() -> Vec<u8> {
+    let relay = RelayAddress {
+        addresses: vec!["192.0.2.1:4433".parse().unwrap()],
+        pin: Pin::new([3; 32]),
+    };
+    let owner = Owner {
+        name: "Amal".into(),
+        identity: Secret::new([17; 32]),
+        relay: None,
+    };
+    let mut writer = Writer::begin(Vec::new(), &owner).unwrap();
+    for case in 1..=2u8 {
+        let kept = KeptCase {
+            id: [case; 16],
+            label: format!("case {case}"),
+            relay: relay.clone(),
+            admission: None,
+            members: Vec::new(),
+            rescue_counsel: Secret::new([4; 32]),
+            rescue_client: Secret::new([5; 32]),
+            last: None,
+            standing: Standing::Lost,
+        };
+        writer.put(&Item::Case(Box::new(kept))).unwrap();
+        for number in 0..MANY {
+            let id = LetterId::new((u128::from(case) << 64 | u128::from(number)).to_be_bytes());
+            let body = Body::Text(format!("{number} {}", "x".repeat(200)));
+            let at = Time::from_secs(1_000_000 + number);
+            let kept = KeptLetter {
+                letter: Letter::new(id, at, None, &body).unwrap(),
+                from: [7; 32],
+                received: at,
+                read: number % 2 == 0,
+                queued: false,
+                delivered_to: Vec::new(),
+            };
+            writer.put(&Item::Letter(kept)).unwrap();
+        }
+    }
+    writer.into_inner()
 }
 
 /// An archive of a version that this program does not know.
