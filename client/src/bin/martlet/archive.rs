@@ -15,9 +15,13 @@ use crate::{
 
 /// The passphrase for an archive, where the command makes one: asked for here, used by whoever has the vault open.
 pub(crate) fn passphrase_for(args: &Args, vault: &[u8]) -> Result<Option<Hidden>, Failure> {
-    let Command::Backup { source, .. } = &args.command else {
+    let Command::Backup { to, source, .. } = &args.command else {
         return Ok(None);
     };
+    // Said before a passphrase is chosen.
+    if to.symlink_metadata().is_ok() {
+        return Err(Error::FileExists.into());
+    }
     let own = passphrase::take_for_archive(args, source, Purpose::Create)?;
     Ok(Some(Hidden::new(own.as_deref().map_or(vault, Vec::as_slice))))
 }
@@ -41,6 +45,7 @@ pub(crate) async fn restore(
     if Client::exists(home) {
         return Err(Error::VaultExists.into());
     }
+    from.metadata().map_err(Error::File)?;
     let own = passphrase::take_for_archive(args, source, Purpose::Open)?;
     let vault = passphrase::take(args, Purpose::Create)?;
     let archive = own.as_deref().unwrap_or(&vault);

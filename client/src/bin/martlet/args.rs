@@ -131,7 +131,7 @@ pub(crate) enum Command {
     },
     /// Show whether the relay is reached and what waits
     Status,
-    /// Write an archive of cases and letters, to be read again after the device is lost
+    /// Write an archive of cases and letters, but not of documents, against the loss of the device
     Backup {
         /// Where to: a new file
         #[arg(long, value_name = "FILE")]

@@ -217,11 +217,22 @@ mod tests {
             **ask(Purpose::Open, "ask-passphrase", &mut person).unwrap(),
             *b"my own"
         );
+        assert_eq!(person.asked, "Passphrase: ");
+    }
+
+    #[test]
+    fn an_archives_passphrase_is_asked_for_as_that() {
+        let mut person = Scripted::new(&["", "its own", "its own"]);
+        let taken = ask(Purpose::Create, "ask-archive", &mut person).unwrap();
+        assert_eq!(**taken, *b"its own");
+        let asked = "Passphrase of the archive: The same again: ";
+        assert!(person.asked.ends_with(asked), "{}", person.asked);
     }
 
     /// Answers in order, and what was shown.
     struct Scripted {
         answers: Vec<String>,
+        asked: String,
         shown: String,
     }
 
@@ -229,6 +240,7 @@ mod tests {
         fn new(answers: &[&str]) -> Self {
             Self {
                 answers: answers.iter().rev().map(ToString::to_string).collect(),
+                asked: String::new(),
                 shown: String::new(),
             }
         }
@@ -239,7 +251,8 @@ mod tests {
             self.choice(prompt).map(Zeroizing::new)
         }
 
-        fn choice(&mut self, _prompt: &str) -> io::Result<String> {
+        fn choice(&mut self, prompt: &str) -> io::Result<String> {
+            self.asked.push_str(prompt);
             self.answers
                 .pop()
                 .ok_or_else(|| io::Error::other("no more answers"))
