@@ -161,6 +161,9 @@ fn counsel_comes_back_with_the_relay_and_without_invites() {
     world.ok("ines", &restore(&archive));
     assert_eq!(world.ok("ines", &["invites"]), json!({"invites": []}));
     assert_eq!(world.texts("ines", &theirs), ["first"]);
+    // What is noted in a restored case is kept.
+    world.ok("ines", &["verify", &theirs, "--confirm"]);
+    assert_eq!(world.ok("ines", &["verify", &theirs])["verified"], true);
     // The home relay is known: a new invite is answered.
     let invite = world.ok("ines", &["invite"])["invite"]
         .as_str()
