@@ -53,6 +53,7 @@ words! {
     Self::Usage(Usage::NotThisDevice) => "err-usage-not-this-device", "do-usage";
     Self::Usage(Usage::InUse) => "err-usage-in-use", "do-in-use";
     Self::Usage(Usage::Change) => "err-usage-change", "do-usage";
+    Self::Usage(Usage::CaseRestored) => "err-usage-case-restored", "do-case-restored";
     Self::Link(_) => "err-bad-link", "do-bad-link";
     Self::NoVault => "err-no-vault", "do-no-vault";
     Self::VaultExists => "err-vault-exists", "do-vault-exists";
@@ -60,6 +61,9 @@ words! {
     Self::Passphrase => "err-wrong-passphrase", "do-wrong-passphrase";
     Self::VaultDamaged(_) => "err-vault-damaged", "do-vault-damaged";
     Self::VaultRolledBack => "err-vault-rolled-back", "do-vault-rolled-back";
+    Self::ArchivePassphrase => "err-archive-passphrase", "do-archive-passphrase";
+    Self::ArchiveDamaged(_) => "err-archive-damaged", "do-archive-damaged";
+    Self::FileExists => "err-file-exists", "do-file-exists";
     Self::DiskFull => "err-disk-full", "do-disk-full";
     Self::File(_) => "err-file", "do-file";
     Self::Unreachable => "err-unreachable", "do-unreachable";
@@ -90,7 +94,10 @@ impl Error {
             Self::Link(why) => Some(why.to_string()),
             Self::File(why) => Some(why.to_string()),
             Self::Refused(why) => Some(why.to_string()),
-            Self::VaultDamaged(why) | Self::Protocol(why) | Self::Internal(why) => Some((*why).to_string()),
+            Self::VaultDamaged(why)
+            | Self::ArchiveDamaged(why)
+            | Self::Protocol(why)
+            | Self::Internal(why) => Some((*why).to_string()),
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ mod judge;
 mod letters;
 mod members;
 mod read;
-mod rescue;
+pub mod rescue;
 mod send;
 mod show;
 mod tend;
@@ -35,8 +35,8 @@ use crate::{
     me::Me,
     mls::Group,
     record::{
-        CaseKeys, CaseRecord, LetterRecord, MemberRecord, OutRecord, PendingCommit, Reading, RescueRecord,
-        Standing, decode, encode,
+        CaseKeys, CaseRecord, LetterRecord, MemberRecord, OutRecord, PendingCommit, RescueRecord, decode,
+        encode,
     },
     vault::{Batch, Name, Table},
     view::{Event, Warning},
@@ -437,34 +437,14 @@ struct Beginning {
 impl Beginning {
     fn record(self, context: &CaseContext, now: Time) -> CaseRecord {
         let people = context.people.iter();
-        CaseRecord {
-            id: self.id,
-            label: self.label,
-            relay: self.relay,
-            admission: self.admission,
-            members: people
-                .map(|person| member(person.identity, &person.name, person.role))
-                .collect(),
-            rescue: self.rescue,
-            rescues: self.rescues,
-            reading: Reading::default(),
-            next_letter: 0,
-            next_out: 0,
-            unread: 0,
-            last: None,
-            receipts_due: Vec::new(),
-            commit_due: self.commit_due,
-            held_since: None,
-            proposed: Vec::new(),
-            wishes: Vec::new(),
-            asks: Vec::new(),
-            asking: None,
-            committed: None,
-            refreshed: now,
-            heard: None,
-            beat: None,
-            standing: Standing::Member,
-            warnings: Vec::new(),
-        }
+        let mut record = CaseRecord::new(self.id, self.label, self.relay, self.admission);
+        record.members = people
+            .map(|person| member(person.identity, &person.name, person.role))
+            .collect();
+        record.rescue = self.rescue;
+        record.rescues = self.rescues;
+        record.commit_due = self.commit_due;
+        record.refreshed = now;
+        record
     }
 }

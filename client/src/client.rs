@@ -15,15 +15,18 @@
 //! # }
 //! ```
 
+mod archive;
 mod devices;
 mod documents;
 mod drive;
+mod find;
 mod follow;
 mod homes;
 mod inbox;
 mod keep;
 mod members;
 mod opening;
+mod revive;
 
 use std::{
     collections::BTreeMap,
@@ -39,19 +42,19 @@ use martlet_proto::{
 };
 use tokio::sync::{Notify, mpsc};
 
-pub use self::follow::Following;
+use self::find::Found;
+pub use self::{archive::Kept, follow::Following};
 use crate::{
+    archive::Archived,
     case::Case,
     entropy::Entropy,
-    error::{Error, Missing, Usage},
+    error::{Error, Usage},
     identity::fingerprint,
     link::{Connect, Link, quic::Quic},
     me::Me,
     record::{InviteRecord, UploadRecord},
     vault::{Guard, Vault},
-    view::{
-        CaseView, Event, InviteView, LetterKind, LetterView, Progress, Safety, Sent, Status, Synced, name_of,
-    },
+    view::{CaseView, Event, InviteView, LetterKind, LetterView, Progress, Safety, Sent, Status, Synced},
 };
 
 /// A new vault's owner.
@@ -127,6 +130,8 @@ struct Core {
     vault: Vault,
     me: Me,
     cases: Vec<Case>,
+    /// Cases out of an archive: there to be read.
+    archived: Vec<Archived>,
     invites: Vec<(u64, InviteRecord)>,
     uploads: Vec<([u8; 16], u64, UploadRecord)>,
 }
@@ -290,6 +295,7 @@ impl Client {
     pub fn cases(&self) -> Result<Vec<CaseView>, Error> {
         let core = self.core()?;
         let mut views: Vec<CaseView> = core.cases.iter().map(|case| core.view(case)).collect();
+        views.extend(core.archived.iter().map(|case| case.view(&core.me)));
         views.sort_by_key(|view| {
             let calm = (view.warnings.is_empty(), view.unread == 0);
             (calm, std::cmp::Reverse(view.last), view.case.clone())
@@ -301,10 +307,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Missing::Case`] or [`Usage::Ambiguous`].
+    /// [`crate::Missing::Case`] or [`Usage::Ambiguous`].
     pub fn case(&self, reference: &str) -> Result<CaseView, Error> {
         let core = self.core()?;
-        Ok(core.view(core.find(reference)?))
+        Ok(match core.find(reference)? {
+            Found::Case(at) => core.view(core.case_at(at)?),
+            Found::Archived(at) => core.archived_at(at)?.view(&core.me),
+        })
     }
 
     /// Letters of a case that this device holds, in the order in which they came.
@@ -314,7 +323,11 @@ impl Client {
     /// As [`case`](Self::case).
     pub fn letters(&self, case: &str, which: Which) -> Result<Vec<LetterView>, Error> {
         let core = self.core()?;
-        Ok(core.find(case)?.letters(&core.me, which == Which::Unread))
+        let unread_only = which == Which::Unread;
+        Ok(match core.find(case)? {
+            Found::Case(at) => core.case_at(at)?.letters(&core.me, unread_only),
+            Found::Archived(at) => core.archived_at(at)?.letters(&core.me, unread_only),
+        })
     }
 
     /// Notes that letters were read.
@@ -324,18 +337,23 @@ impl Client {
     /// As [`case`](Self::case), and those of the vault.
     pub fn mark_read(&self, case: &str, letters: &[LetterId]) -> Result<(), Error> {
         let mut core = self.core()?;
-        let at = core.find_at(case)?;
-        core.with(at, |case, _| case.mark_read(letters))
+        match core.find(case)? {
+            Found::Case(at) => core.with(at, |case, _| case.mark_read(letters)),
+            Found::Archived(at) => core.with_archived(at, |case, _| case.mark_read(letters)),
+        }
     }
 
     /// The number to compare with a member of a case.
     ///
     /// # Errors
     ///
-    /// As [`case`](Self::case); [`Missing::Member`].
+    /// As [`case`](Self::case); [`crate::Missing::Member`].
     pub fn safety(&self, case: &str, member: Option<&str>) -> Result<Safety, Error> {
         let core = self.core()?;
-        core.find(case)?.safety(&core.me, member)
+        match core.find(case)? {
+            Found::Case(at) => core.case_at(at)?.safety(&core.me, member),
+            Found::Archived(at) => core.archived_at(at)?.safety(&core.me, member),
+        }
     }
 
     /// Notes that the number was compared and matched.
@@ -345,8 +363,10 @@ impl Client {
     /// As [`safety`](Self::safety), and those of the vault.
     pub fn confirm(&self, case: &str, member: Option<&str>) -> Result<Safety, Error> {
         let mut core = self.core()?;
-        let at = core.find_at(case)?;
-        core.with(at, |case, me| case.confirm(me, member))?;
+        match core.find(case)? {
+            Found::Case(at) => core.with(at, |case, me| case.confirm(me, member))?,
+            Found::Archived(at) => core.with_archived(at, |case, me| case.confirm(me, member))?,
+        }
         drop(core);
         self.safety(case, member)
     }
@@ -475,55 +495,5 @@ impl Client {
                 }
             }
         }
-    }
-}
-
-impl Core {
-    fn view(&self, case: &Case) -> CaseView {
-        let uploads = self.uploads.iter().filter(|(id, ..)| id == case.id()).count();
-        case.view(&self.me, u64::try_from(uploads).unwrap_or(u64::MAX), now())
-    }
-
-    fn find(&self, reference: &str) -> Result<&Case, Error> {
-        self.cases
-            .get(self.find_at(reference)?)
-            .ok_or(Error::NotFound(Missing::Case))
-    }
-
-    fn find_at(&self, reference: &str) -> Result<usize, Error> {
-        let wanted = reference.trim().to_lowercase();
-        if wanted.is_empty() {
-            return Err(Error::NotFound(Missing::Case));
-        }
-        let named = |case: &Case| name_of(case.id()).starts_with(&wanted);
-        let labelled = |case: &Case| self.view(case).label.to_lowercase() == wanted;
-        for fits in [&named as &dyn Fn(&Case) -> bool, &labelled] {
-            let mut found = self
-                .cases
-                .iter()
-                .enumerate()
-                .filter(|(_, case)| fits(case))
-                .map(|(at, _)| at);
-            match (found.next(), found.next()) {
-                (Some(at), None) => return Ok(at),
-                (Some(_), Some(_)) => return Err(Error::Usage(Usage::Ambiguous)),
-                (None, _) => {}
-            }
-        }
-        Err(Error::NotFound(Missing::Case))
-    }
-
-    fn id_at(&self, at: usize) -> Result<[u8; 16], Error> {
-        self.cases
-            .get(at)
-            .map(|case| *case.id())
-            .ok_or(Error::NotFound(Missing::Case))
-    }
-
-    fn at_id(&self, id: &[u8; 16]) -> Result<usize, Error> {
-        self.cases
-            .iter()
-            .position(|case| case.id() == id)
-            .ok_or(Error::NotFound(Missing::Case))
     }
 }

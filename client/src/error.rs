@@ -32,6 +32,15 @@ pub enum Error {
     /// The vault's files are an older copy of themselves.
     #[error("the vault is an older copy of itself")]
     VaultRolledBack,
+    /// An archive's passphrase does not open it.
+    #[error("the passphrase does not open the archive")]
+    ArchivePassphrase,
+    /// A file is no archive, or not as it was written.
+    #[error("this is no whole archive: {0}")]
+    ArchiveDamaged(&'static str),
+    /// Something has this name already.
+    #[error("there is a file of this name already")]
+    FileExists,
     /// There is no room on this device.
     #[error("the disk is full")]
     DiskFull,
@@ -128,6 +137,9 @@ pub enum Usage {
     /// The group does not allow it.
     #[error("the change cannot be made in this case")]
     Change,
+    /// The case came out of an archive.
+    #[error("this case came out of an archive: it can be read, but nothing can be sent in it")]
+    CaseRestored,
 }
 
 /// What can fail to verify.
@@ -209,6 +221,7 @@ impl Error {
     /// A stable name in kebab case.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Usage(Usage::CaseRestored) => "case-restored",
             Self::Usage(_) => "usage",
             Self::Link(_) => "bad-link",
             Self::NoVault => "no-vault",
@@ -217,6 +230,9 @@ impl Error {
             Self::Passphrase => "wrong-passphrase",
             Self::VaultDamaged(_) => "vault-damaged",
             Self::VaultRolledBack => "vault-rolled-back",
+            Self::ArchivePassphrase => "wrong-passphrase",
+            Self::ArchiveDamaged(_) => "archive-damaged",
+            Self::FileExists => "file-exists",
             Self::DiskFull => "disk-full",
             Self::File(_) => "file",
             Self::Unreachable => "unreachable",
@@ -240,7 +256,7 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Link(_) => ErrorClass::Usage,
             Self::Unreachable => ErrorClass::Network,
-            Self::Passphrase => ErrorClass::Locked,
+            Self::Passphrase | Self::ArchivePassphrase => ErrorClass::Locked,
             Self::Verification(_) => ErrorClass::Verification,
             Self::NotFound(_) => ErrorClass::NotFound,
             Self::Partly => ErrorClass::Partly,
@@ -250,6 +266,8 @@ impl Error {
             | Self::VaultBusy
             | Self::VaultDamaged(_)
             | Self::VaultRolledBack
+            | Self::ArchiveDamaged(_)
+            | Self::FileExists
             | Self::DiskFull
             | Self::File(_)
             | Self::Protocol(_)

@@ -1,6 +1,7 @@
 //! The Martlet client: cases, letters and documents, end to end encrypted through a relay that knows nothing.
 
 pub mod advice;
+pub mod archive;
 pub mod case;
 #[cfg(feature = "shell")]
 pub mod client;
@@ -17,6 +18,7 @@ pub mod me;
 pub mod mls;
 pub mod record;
 pub mod sealed;
+mod shown;
 pub mod vault;
 pub mod verified;
 pub mod view;

@@ -35,7 +35,22 @@ impl Me {
         today: Day,
         entropy: &mut Entropy,
     ) -> Result<Self, Error> {
-        let (identity, leaf): (Secret<32>, Secret<32>) = (entropy.secret(), entropy.secret());
+        Self::on_new_device(name, entropy.secret(), relay, today, entropy)
+    }
+
+    /// A person whose identity is known, on a new device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] if a library fails.
+    pub fn on_new_device(
+        name: String,
+        identity: Secret<32>,
+        relay: Option<HomeRelay>,
+        today: Day,
+        entropy: &mut Entropy,
+    ) -> Result<Self, Error> {
+        let leaf: Secret<32> = entropy.secret();
         let credential = Identity::from_seed(&identity)
             .credential(&identity::leaf_public(&leaf), today.plus(LEAF_DAYS))?;
         Self::from_profile(Profile {

@@ -12,6 +12,7 @@ use martlet_proto::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
+pub use crate::view::Standing;
 use crate::{
     error::Error,
     view::{InviteState, Warning},
@@ -243,6 +244,39 @@ pub struct CaseRecord {
     pub warnings: Vec<Warning>,
 }
 
+impl CaseRecord {
+    /// A case with nobody in it yet.
+    pub fn new(id: [u8; 16], label: String, relay: RelayAddress, admission: Option<Admission>) -> Self {
+        Self {
+            id,
+            label,
+            relay,
+            admission,
+            members: Vec::new(),
+            rescue: None,
+            rescues: Vec::new(),
+            reading: Reading::default(),
+            next_letter: 0,
+            next_out: 0,
+            unread: 0,
+            last: None,
+            receipts_due: Vec::new(),
+            commit_due: false,
+            held_since: None,
+            proposed: Vec::new(),
+            wishes: Vec::new(),
+            asks: Vec::new(),
+            asking: None,
+            committed: None,
+            refreshed: Time::from_secs(0),
+            heard: None,
+            beat: None,
+            standing: Standing::Member,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// Where a member asks counsel for help, as counsel sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RescueRecord {
@@ -340,17 +374,6 @@ pub struct Asking {
     pub placed: bool,
     /// How far the answers were read.
     pub cursor: Option<Cursor>,
-}
-
-/// Whether a device can go on in a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
-    /// It can.
-    Member,
-    /// It was removed.
-    Removed,
-    /// It lost the thread.
-    Lost,
 }
 
 /// How far an epoch's channel was read.

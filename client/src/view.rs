@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-pub use crate::record::Standing;
 use martlet_proto::{Day, Time, card::Uses, case::Role, letter::LetterId};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +77,19 @@ pub struct CaseView {
     pub heard: Option<Time>,
 }
 
+/// Whether a device can go on in a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It can.
+    Member,
+    /// It was removed.
+    Removed,
+    /// It lost the thread.
+    Lost,
+    /// The case came out of an archive, which holds nothing to write with.
+    Restored,
+}
+
 /// Something that should not happen with an honest relay and honest members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -119,6 +131,8 @@ pub struct LetterView {
     pub file: Option<FileView>,
     /// For one's own letters: whether it still waits to be sent.
     pub queued: bool,
+    /// For one's own letters out of an archive: whether it had not been sent when the archive was made.
+    pub not_sent: bool,
     /// The members from whom a receipt came.
     pub delivered_to: Vec<String>,
     /// Whether it was written by the vault's owner.
@@ -219,7 +233,8 @@ pub struct Safety {
     pub member: MemberView,
     /// Twelve groups of five digits: the same on both devices.
     pub number: String,
-    /// A short code of the case's present epoch: the same on all devices that have read as far.
+    /// A short code of the case's present epoch: the same on all devices that have read as far. Empty for a case out of
+    /// an archive, which is in no epoch.
     pub epoch_code: String,
     /// Whether it was recorded that it matched.
     pub verified: bool,

@@ -97,6 +97,35 @@ fn what_was_kept_is_there_after_reopening() {
 }
 
 #[test]
+fn a_vault_that_is_made_with_something_in_it_is_whole_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, killed) = (dir.path().join("home"), dir.path().join("killed"));
+    let fill = |vault: &mut Vault| {
+        let mut batch = Batch::default();
+        batch.put(letter(1), vec![1; 100]);
+        vault.commit(batch)
+    };
+    let failed = Vault::create_with(&home, PASSPHRASE, Cost::FLOOR, |vault| {
+        fill(vault)?;
+        // What is there if the program is killed here.
+        copy(&home, &killed);
+        Err(VaultError::Full)
+    });
+    assert!(matches!(failed, Err(VaultError::Full)));
+    assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0, "nothing is left");
+    assert!(!Vault::exists(&killed) && killed.join("records").exists());
+    assert!(matches!(opened(&killed), Err(VaultError::Missing)));
+
+    std::fs::write(killed.join("records/of-the-killed"), "x").unwrap();
+    drop(Vault::create_with(&killed, PASSPHRASE, Cost::FLOOR, fill).unwrap());
+    assert!(!killed.join("records/of-the-killed").exists() && !killed.join("slot.new").exists());
+    let vault = opened(&killed).unwrap();
+    assert_eq!(vault.scan(Table::Letters, [7; 16], 0).unwrap().len(), 1);
+    let again = Vault::create_with(&killed, PASSPHRASE, Cost::FLOOR, fill);
+    assert!(matches!(again, Err(VaultError::Exists)));
+}
+
+#[test]
 fn ratchet_state_moves_on_and_the_old_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let (home, old) = (dir.path().join("home"), dir.path().join("old"));

@@ -91,3 +91,5 @@ pub const ANSWER_SECS_MAX: u64 = 60;
 pub const DOCUMENT_ANSWER_SECS_MAX: u64 = 600;
 /// Bytes that a client gathers before it writes them.
 pub const WRITE_BYTES_MAX: usize = 512 << 10;
+/// Bytes of one record of a client's archive: a case with its members, or a letter.
+pub const ARCHIVE_RECORD_BYTES_MAX: usize = 256 << 10;

@@ -4,6 +4,7 @@
 //! and over mutations of it. A panic is a finding.
 
 use martlet::{
+    archive::{Item, Owner, Reader, Writer},
     file::name::safe_name,
     mls::{Group, Leaf, inspect_package},
 };
@@ -24,7 +25,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type Parser = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const PARSERS: [Parser; 14] = [
+pub const PARSERS: [Parser; 15] = [
     ("frame_to_relay", frame_to_relay),
     ("frame_to_client", frame_to_client),
     ("invite", invite),
@@ -39,6 +40,7 @@ pub const PARSERS: [Parser; 14] = [
     ("text", text),
     ("key_package", key_package),
     ("mls_message", mls_message),
+    ("archive", archive),
 ];
 
 /// What was taken is written the same way ever after.
@@ -183,4 +185,24 @@ pub fn mls_message(bytes: &[u8]) {
     let _ = group.process(bytes);
     assert_eq!(group.epoch(), epoch, "nothing a stranger writes moves a group");
     assert!(group.encrypt(b"still able", b"").is_ok());
+}
+
+/// What an archive holds, out of its encryption.
+pub fn archive(bytes: &[u8]) {
+    let read = |bytes: &[u8]| -> Option<(Owner, Vec<Item>)> {
+        let (mut reader, owner) = Reader::begin(bytes).ok()?;
+        let mut items = Vec::new();
+        while let Some(item) = reader.item().ok()? {
+            items.push(item);
+        }
+        Some((owner, items))
+    };
+    let write = |(owner, items): &(Owner, Vec<Item>)| {
+        let mut writer = Writer::begin(Vec::new(), owner).unwrap();
+        items.iter().for_each(|item| writer.put(item).unwrap());
+        writer.into_inner()
+    };
+    if let Some(content) = read(bytes) {
+        settles(content, write, read);
+    }
 }

@@ -12,7 +12,7 @@
 )]
 
 use martlet::{
-    Error, NewCase, Usage, Which,
+    Client, Cost, Error, NewCase, Usage, Which,
     view::{LetterKind, Standing, Warning},
 };
 use martlet_proto::case::Role;
@@ -529,4 +529,51 @@ async fn two_people_find_each_other_by_a_link_when_every_relay_is_lost() {
     agree(&[&amal, &ines]);
     assert_eq!(said(&amal), ["hello?", "found"]);
     assert!(said(&ines).contains(&"hello?".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_the_phone_comes_back_from_an_archive() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    amal.client.send_text(&amal.case(), "the first").await.unwrap();
+    sync(&[&ines, &amal]).await;
+    let file = ines.dir.path().join("amal.archive");
+    amal.client.backup(&file, b"archive passphrase").await.unwrap();
+    // Written after the archive was made, and seen by the lost phone only by chance.
+    ines.client
+        .send_text(&ines.case(), "while it was lost")
+        .await
+        .unwrap();
+    let fingerprint = amal.client.fingerprint().unwrap();
+    drop(amal);
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    Client::restore(
+        &file,
+        b"archive passphrase",
+        &home,
+        martlet_tests::PASSPHRASE,
+        Cost::Floor,
+    )
+    .await
+    .unwrap();
+    let client = Client::open(&home, martlet_tests::PASSPHRASE).await.unwrap();
+    let mut amal = Person { dir, client };
+    assert_eq!(amal.client.fingerprint().unwrap(), fingerprint);
+    let refused = amal.client.send_text(&amal.case(), "hello").await;
+    assert_eq!(refusal(refused), Usage::CaseRestored);
+    let asked = amal.client.rejoin(None).await.unwrap();
+    assert_eq!((asked.asked, asked.queued), (1, false));
+    amal = amal.reopen().await;
+    ines.client.sync().await.unwrap();
+    ines.client.readmit(&ines.case(), "Amal").await.unwrap();
+    sync(&[&amal, &ines, &amal]).await;
+    agree(&[&amal, &ines]);
+    let view = amal.client.case(&amal.case()).unwrap();
+    assert_eq!(view.standing, Standing::Member);
+    assert_eq!(said(&amal), ["the first", "while it was lost"]);
+    let amal = amal.reopen().await;
+    amal.client.send_text(&amal.case(), "back").await.unwrap();
+    ines.client.sync().await.unwrap();
+    assert!(said(&ines).contains(&"back".into()));
 }

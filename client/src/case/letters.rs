@@ -11,6 +11,7 @@ use crate::{
     identity::behind_leaf,
     mls::inspect_package,
     record::{LetterRecord, Wish},
+    shown::name_of_member,
     view::{Event, Warning, name_of},
 };
 
@@ -177,10 +178,4 @@ impl Case {
         }
         Ok(())
     }
-}
-
-/// By which commands name a member: the first bytes of the identity key.
-pub(super) fn name_of_member(identity: &[u8; 32]) -> String {
-    let (first, _) = identity.split_at(10);
-    data_encoding::BASE32_NOPAD.encode(first).to_lowercase()
 }

@@ -164,7 +164,7 @@ impl Case {
         let fits = |known: &&MemberRecord| {
             known.present
                 && !wanted.is_empty()
-                && (super::letters::name_of_member(&known.identity).starts_with(&wanted)
+                && (crate::shown::name_of_member(&known.identity).starts_with(&wanted)
                     || known.name.to_lowercase() == wanted)
         };
         let mut found = self.record.members.iter().filter(fits);

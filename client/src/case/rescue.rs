@@ -1,10 +1,12 @@
 //! Asking counsel to be taken in again, and hearing who asks. SPEC.md 10.4.
 
+use std::collections::BTreeMap;
+
 use martlet_proto::{
     Append, Call, Cursor, Entry, Envelope, Kind, Read, Seq, Slot, Time,
     call::{Item, Slots},
     card::Mailbox,
-    case::{Packet, Rescue},
+    case::{Packet, Rescue, RescueSeeds},
     derive::RescueKeys,
     envelope::NONCE,
     limits::HOLD_DAYS,
@@ -20,8 +22,8 @@ use crate::{
     error::{Error, Usage},
     identity::behind_leaf,
     me::Me,
-    mls::{inspect_package, keypackage},
-    record::{Ask, Asking, OutRecord, Standing, encode},
+    mls::{Package, inspect_package, keypackage},
+    record::{Ask, Asking, CaseRecord, LetterRecord, OutRecord, Standing, encode},
     vault::Batch,
     view::{Event, Warning, name_of},
 };
@@ -46,38 +48,51 @@ impl Case {
             return Ok(batch);
         }
         let seeds = self.record.rescue.as_ref().ok_or(Error::Usage(Usage::NoRescue))?;
-        let until = now.as_secs().saturating_add(PACKAGE_DAYS * DAY);
-        let package = keypackage(
-            entropy.secret(),
-            me.leaf(),
-            Some(me.keep_public()),
-            now.as_secs().saturating_sub(DAY),
-            until,
-        )
-        .map_err(|_| Error::Internal("a key package cannot be made"))?;
-        let ask = Rescue::Ask {
-            package: package.public.clone(),
-            epoch: self.group.epoch(),
-        };
-        let keys = RescueKeys::derive(&seeds.to_counsel);
-        let nonce: [u8; NONCE] = entropy.bytes();
-        let envelope = Envelope::seal(
-            &keys.envelope,
-            nonce,
-            &keys.channel(),
-            Kind::Packet,
-            &encode(&ask)?,
-        )
-        .map_err(|_| Error::Internal("a request does not fit an envelope"))?;
+        let (asking, package) = request(me, seeds, self.group.epoch(), now, entropy)?;
         self.keep_package(&package);
-        self.record.asking = Some(Asking {
-            entry: entropy.entry(),
-            envelope,
-            placed: false,
-            cursor: None,
-        });
+        self.record.asking = Some(asking);
         self.save(&mut batch)?;
         Ok(batch)
+    }
+
+    /// A case out of an archive goes on in the epoch that a Welcome leads to, with the letters that it has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Protocol`] if the Welcome does not fit.
+    pub fn revive(
+        me: &Me,
+        (index, mut record, letters): (u64, CaseRecord, BTreeMap<u64, LetterRecord>),
+        packet: Packet,
+        private: &[u8],
+        now: Time,
+        entropy: &mut Entropy,
+    ) -> Result<(Self, Batch), Error> {
+        let (group, context) = welcomed(me, &packet, private, entropy)?;
+        if group.id() != record.id {
+            return Err(Error::Protocol("a Welcome into another case"));
+        }
+        let keep = kept(&packet, &context);
+        record.standing = Standing::Member;
+        record.asking = None;
+        record.refreshed = now;
+        record.rescue = packet.rescue;
+        record.rescues = packet.secrets.map(rescue_records).unwrap_or_default();
+        record.next_letter = letters.keys().max().map_or(0, |last| last.saturating_add(1));
+        let mut case = Self::begin(index, record, group, keep)?;
+        case.by_id = letters
+            .iter()
+            .map(|(at, letter)| (letter.letter.id, *at))
+            .collect();
+        case.letters = letters;
+        case.enter_epoch(case.keep.clone())?;
+        if let Some(home) = case.homes().first().cloned() {
+            case.record.relay = home.relay;
+            case.record.admission = home.admission.or(packet.admission);
+        }
+        let mut batch = Batch::default();
+        case.save(&mut batch)?;
+        Ok((case, batch))
     }
 
     /// Whether this device asks by itself: it lost the thread, or waited in vain in a channel that came back.
@@ -276,7 +291,7 @@ impl Case {
             });
             turn.events.push(Event::Asks {
                 case: name_of(&self.record.id),
-                member: super::letters::name_of_member(identity),
+                member: crate::shown::name_of_member(identity),
             });
         }
         if changed {
@@ -288,6 +303,58 @@ impl Case {
     /// The warning that a member asks for help, as long as nobody answered.
     pub(super) fn asks_warning(&self) -> Option<Warning> {
         (!self.record.asks.is_empty()).then_some(Warning::Asks)
+    }
+}
+
+/// A request to be taken in again, sealed for counsel, and the key package in it.
+///
+/// # Errors
+///
+/// [`Error::Internal`] if a library fails.
+pub fn request(
+    me: &Me,
+    seeds: &RescueSeeds,
+    epoch: u64,
+    now: Time,
+    entropy: &mut Entropy,
+) -> Result<(Asking, Package), Error> {
+    let until = now.as_secs().saturating_add(PACKAGE_DAYS.saturating_mul(DAY));
+    let package = keypackage(
+        entropy.secret(),
+        me.leaf(),
+        Some(me.keep_public()),
+        now.as_secs().saturating_sub(DAY),
+        until,
+    )
+    .map_err(|_| Error::Internal("a key package cannot be made"))?;
+    let ask = Rescue::Ask {
+        package: package.public.clone(),
+        epoch,
+    };
+    let keys = RescueKeys::derive(&seeds.to_counsel);
+    let nonce: [u8; NONCE] = entropy.bytes();
+    let envelope = Envelope::seal(
+        &keys.envelope,
+        nonce,
+        &keys.channel(),
+        Kind::Packet,
+        &encode(&ask)?,
+    )
+    .map_err(|_| Error::Internal("a request does not fit an envelope"))?;
+    let asking = Asking {
+        entry: entropy.entry(),
+        envelope,
+        placed: false,
+        cursor: None,
+    };
+    Ok((asking, package))
+}
+
+/// What counsel answered in an envelope of the rescue channel towards this member.
+pub fn answer(seeds: &RescueSeeds, envelope: &Envelope) -> Option<Packet> {
+    match open(&RescueKeys::derive(&seeds.to_member), Some(envelope))? {
+        Rescue::Answer(packet) => Some(packet),
+        Rescue::Ask { .. } => None,
     }
 }
 

@@ -225,7 +225,7 @@ impl Client {
         let keys = DeviceKeys::derive(&owner.seed).to_new;
         let mut cursor = owner.cursor;
         for _ in 0..PAGES_MAX {
-            let read = read_page(link, &keys, &owner.home.admission, &mut cursor).await?;
+            let read = read_page(link, &keys, Some(&owner.home.admission), &mut cursor).await?;
             for (envelope, cursor) in &read.envelopes {
                 self.take_answer(envelope, *cursor).await?;
             }
@@ -322,7 +322,7 @@ impl Client {
         };
         let keys = DeviceKeys::derive(&owner.seed).to_old;
         for item in owner.outgoing {
-            post(link, &keys, &owner.home.admission, &item).await?;
+            post(link, &keys, Some(&owner.home.admission), &item).await?;
             let mut core = self.core()?;
             if let Some(owner) = &mut core.me.profile_mut().owner {
                 owner.outgoing.retain(|left| left.entry != item.entry);
@@ -343,7 +343,7 @@ impl Client {
         let mut cursor = device.cursor;
         for _ in 0..PAGES_MAX {
             let before = cursor;
-            let read = read_page(link, &keys, &device.home.admission, &mut cursor).await?;
+            let read = read_page(link, &keys, Some(&device.home.admission), &mut cursor).await?;
             if cursor != before {
                 let mut core = self.core()?;
                 let core = &mut *core;
@@ -404,7 +404,7 @@ impl Client {
         };
         let keys = DeviceKeys::derive(&device.seed).to_new;
         for item in device.outgoing {
-            post(link, &keys, &device.home.admission, &item).await?;
+            post(link, &keys, Some(&device.home.admission), &item).await?;
             let mut core = self.core()?;
             let devices = core.me.profile_mut().devices.iter_mut();
             for known in devices.filter(|known| known.leaf == *leaf) {
@@ -507,24 +507,24 @@ fn device_name(leaf: &[u8; 32]) -> String {
 }
 
 /// What a page of a mailbox brought.
-struct Page {
+pub(super) struct Page {
     /// With the place behind each.
-    envelopes: Vec<(Envelope, Cursor)>,
-    is_last: bool,
+    pub(super) envelopes: Vec<(Envelope, Cursor)>,
+    pub(super) is_last: bool,
 }
 
 /// Reads on in a mailbox, opening it if nobody has.
-async fn read_page(
+pub(super) async fn read_page(
     link: &dyn Link,
     keys: &RescueKeys,
-    admission: &Admission,
+    admission: Option<&Admission>,
     cursor: &mut Option<Cursor>,
 ) -> Result<Page, Error> {
     let from = cursor.map_or(Seq::FIRST, |cursor| cursor.seq);
     let page = match ask(link, &keys.reader(), Read { from }).await {
         Err(LinkError::Refused(Refusal::Closed)) => {
             let mailbox = keys.mailbox();
-            ask(link, &mailbox.writer(), mailbox.opening(Some(admission.clone()))).await?;
+            ask(link, &mailbox.writer(), mailbox.opening(admission.cloned())).await?;
             ask(link, &keys.reader(), Read { from: Seq::FIRST }).await?
         }
         other => other?,
@@ -559,10 +559,10 @@ async fn read_page(
 }
 
 /// Brings an item to a mailbox, opening it if nobody has. Bringing it twice changes nothing.
-async fn post(
+pub(super) async fn post(
     link: &dyn Link,
     keys: &RescueKeys,
-    admission: &Admission,
+    admission: Option<&Admission>,
     item: &SealedItem,
 ) -> Result<(), Error> {
     let mailbox = keys.mailbox();
@@ -576,7 +576,7 @@ async fn post(
     };
     match ask(link, &mailbox.writer(), append()).await {
         Err(LinkError::Refused(Refusal::Closed)) => {
-            ask(link, &mailbox.writer(), mailbox.opening(Some(admission.clone()))).await?;
+            ask(link, &mailbox.writer(), mailbox.opening(admission.cloned())).await?;
             ask(link, &mailbox.writer(), append()).await?;
         }
         other => {

@@ -7,7 +7,7 @@ use martlet_proto::{
     letter::{Body, CHUNK_BYTES, LetterId, Manifest},
 };
 
-use super::{Client, entropy, now};
+use super::{Client, Found, entropy, now};
 use crate::{
     error::{Error, Missing},
     file::{fetch::fetch, name::safe_name, spool::Spool, upload::Upload},
@@ -27,7 +27,7 @@ impl Client {
         let id = entropy()?.letter();
         let (case, key, keep) = {
             let core = self.core()?;
-            let case = core.find(case)?;
+            let case = core.case_at(core.find_at(case)?)?;
             case.writable()?;
             let mut entropy = entropy()?;
             (*case.id(), entropy.secret(), entropy.keeper())
@@ -206,11 +206,22 @@ impl Client {
     ) -> Result<Fetched, Error> {
         let (id, manifest, relays) = {
             let core = self.core()?;
-            let case = core.find(case)?;
-            let (id, manifest) = case.document(file)?;
-            let here = case.record().relay.clone();
+            let ((id, manifest), here, homes) = match core.find(case)? {
+                Found::Case(at) => {
+                    let case = core.case_at(at)?;
+                    (
+                        case.document(file)?,
+                        case.record().relay.clone(),
+                        case.homes().to_vec(),
+                    )
+                }
+                Found::Archived(at) => {
+                    let case = core.archived_at(at)?;
+                    (case.document(file)?, case.record().relay.clone(), Vec::new())
+                }
+            };
             // A document stays where the case lived when it was sent.
-            let others = case.homes().iter().map(|home| home.relay.clone());
+            let others = homes.into_iter().map(|home| home.relay);
             let others = others.filter(|relay| relay.pin != here.pin).collect::<Vec<_>>();
             (id, manifest, [vec![here], others].concat())
         };

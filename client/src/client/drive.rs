@@ -54,12 +54,16 @@ impl Client {
         let core = self.core()?;
         let cases = core.cases.iter().map(|case| case.record().relay.clone());
         let invites = core.invites.iter().map(|(_, invite)| invite.home.relay.clone());
+        let restored = core.archived.iter().map(crate::archive::Archived::record);
+        let restored = restored
+            .filter(|record| record.asking.is_some())
+            .map(|record| record.relay.clone());
         let profile = core.me.profile();
         let homes = profile.devices.iter().map(|device| &device.home);
         let homes = homes.chain(profile.owner.as_ref().map(|owner| &owner.home));
         let home = profile.relay.iter().chain(homes).map(|home| home.relay.clone());
         let mut relays: Vec<RelayAddress> = Vec::new();
-        for relay in cases.chain(invites).chain(home) {
+        for relay in cases.chain(restored).chain(invites).chain(home) {
             if !relays.contains(&relay) {
                 relays.push(relay);
             }
@@ -226,6 +230,9 @@ impl Client {
         let mut failed = None;
         if let Err(error) = self.tend_invites(relay, link).await {
             failed = Some(error);
+        }
+        if let Err(error) = self.tend_archived(relay, link).await {
+            failed = Some(worse(failed, error));
         }
         if let Err(error) = self.tend_devices(relay, link).await {
             failed = Some(worse(failed, error));

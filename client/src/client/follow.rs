@@ -12,7 +12,7 @@ use super::{Client, entropy, now};
 use crate::{
     error::Error,
     link::{Link, Push, follow},
-    view::{Event, InviteState},
+    view::{Event, InviteState, name_of},
 };
 
 /// Events that wait for a slow listener; the tasks wait with them.
@@ -88,16 +88,19 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`crate::Missing::Case`].
+    /// [`crate::Missing::Case`], [`crate::Usage::CaseRestored`].
     ///
     /// # Cancel safety
     ///
     /// Nothing is left behind.
     pub async fn follow(&self, case: Option<&str>) -> Result<Following, Error> {
-        let case = case
-            .map(|case| self.case(case))
-            .transpose()?
-            .map(|view| view.case);
+        let case = match case {
+            Some(case) => {
+                let core = self.core()?;
+                Some(name_of(&core.id_at(core.find_at(case)?)?))
+            }
+            None => None,
+        };
         let (listener, events) = mpsc::channel(EVENTS_WAITING);
         if let Ok(mut place) = self.inner.listener.lock() {
             *place = Some(listener);

@@ -6,7 +6,7 @@ use martlet_proto::{
     link::{RelayAddress, RelayLink},
 };
 
-use super::{Client, entropy, now};
+use super::{Client, entropy, find::Found, now};
 use crate::{
     error::{Error, Missing},
     link::LinkError,
@@ -101,7 +101,10 @@ impl Client {
     /// [`Missing::Case`]; [`Missing::Admission`] if this device may not pass on the right to open channels there.
     pub fn relay_link(&self, case: &str) -> Result<RelayLink, Error> {
         let core = self.core()?;
-        let record = core.find(case)?.record();
+        let record = match core.find(case)? {
+            Found::Case(at) => core.case_at(at)?.record(),
+            Found::Archived(at) => core.archived_at(at)?.record(),
+        };
         Ok(RelayLink {
             relay: record.relay.clone(),
             admission: record

@@ -7,6 +7,8 @@ use martlet_proto::{
 
 use super::{Client, NewInvite, entropy, keep, now};
 use crate::{
+    archive::Archived,
+    case::Case,
     error::{Error, Missing, Usage},
     inbox::{self, Wanted},
     link::{Link, LinkError, ask},
@@ -276,7 +278,11 @@ impl Client {
             };
             let mut batch = Batch::default();
             batch.put(inbox::record_name(index), encode(record)?);
-            let joined = joined.filter(|(case, _)| !core.cases.iter().any(|known| known.id() == case.id()));
+            let joined = joined.filter(|(case, _)| {
+                let known = core.cases.iter().map(Case::id);
+                let archived = core.archived.iter().map(Archived::id);
+                !known.chain(archived).any(|known| known == case.id())
+            });
             if let Some((case, founded)) = joined {
                 batch.merge(founded);
                 if record.uses == Uses::Once {

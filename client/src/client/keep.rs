@@ -6,11 +6,12 @@ use martlet_proto::limits::NAME_BYTES_MAX;
 
 use super::{Core, Cost, NewProfile, entropy, now};
 use crate::{
+    archive::Archived,
     case::{self, Case, Turn},
     devices,
     error::{Error, Usage},
     me::Me,
-    record::{CaseRecord, HomeRelay, InviteRecord, UploadRecord, decode, encode},
+    record::{CaseRecord, HomeRelay, InviteRecord, Standing, UploadRecord, decode, encode},
     vault::{self, Batch, Guard, Name, Table, Vault, VaultError},
     view::Event,
 };
@@ -45,11 +46,17 @@ pub(super) fn create(home: &Path, passphrase: &[u8], cost: Cost, profile: NewPro
     if Vault::exists(home) {
         return Err(Error::VaultExists);
     }
-    let cost = match cost {
+    let cost = work(cost);
+    load(Vault::create_with(home, passphrase, cost, |vault| {
+        own(vault, profile).map(drop)
+    })?)
+}
+
+pub(super) fn work(cost: Cost) -> vault::Cost {
+    match cost {
         Cost::Calibrated => vault::Cost::calibrated(),
         Cost::Floor => vault::Cost::FLOOR,
-    };
-    begin(Vault::create(home, passphrase, cost)?, profile)
+    }
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Error> {
@@ -62,6 +69,18 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
 
 /// A new owner in an empty vault.
 pub(super) fn begin(mut vault: Vault, profile: NewProfile) -> Result<Core, Error> {
+    let me = own(&mut vault, profile)?;
+    Ok(Core {
+        vault,
+        me,
+        cases: Vec::new(),
+        archived: Vec::new(),
+        invites: Vec::new(),
+        uploads: Vec::new(),
+    })
+}
+
+fn own(vault: &mut Vault, profile: NewProfile) -> Result<Me, Error> {
     let relay = profile.relay.map(|link| HomeRelay {
         relay: link.relay,
         admission: link.admission,
@@ -70,13 +89,7 @@ pub(super) fn begin(mut vault: Vault, profile: NewProfile) -> Result<Core, Error
     let mut batch = Batch::default();
     batch.put(Name::one(Table::Profile), encode(me.profile())?);
     vault.commit(batch)?;
-    Ok(Core {
-        vault,
-        me,
-        cases: Vec::new(),
-        invites: Vec::new(),
-        uploads: Vec::new(),
-    })
+    Ok(me)
 }
 
 /// Everything a vault holds.
@@ -85,10 +98,15 @@ pub(super) fn load(vault: Vault) -> Result<Core, Error> {
         .get(&Name::one(Table::Profile))?
         .ok_or(Error::VaultDamaged("it has no owner"))?;
     let me = Me::from_profile(decode(&profile)?)?;
-    let mut cases = Vec::new();
+    let (mut cases, mut archived) = (Vec::new(), Vec::new());
     let mut uploads = Vec::new();
     for (index, record) in vault.scan(Table::Cases, [0; 16], 0)? {
         let record: CaseRecord = decode(&record)?;
+        if record.standing == Standing::Restored {
+            let letters = rows(&vault, Table::Letters, record.id)?;
+            archived.push(Archived::load(index, record, letters));
+            continue;
+        }
         let ratchet = vault.ratchet(&case::ratchet_name(&record.id))?;
         let ratchet = ratchet.ok_or(Error::VaultDamaged("a case has no keys"))?;
         let letters = rows(&vault, Table::Letters, record.id)?;
@@ -115,12 +133,13 @@ pub(super) fn load(vault: Vault) -> Result<Core, Error> {
         vault,
         me,
         cases,
+        archived,
         invites,
         uploads,
     })
 }
 
-fn rows<T: serde::de::DeserializeOwned>(
+pub(super) fn rows<T: serde::de::DeserializeOwned>(
     vault: &Vault,
     table: Table,
     group: [u8; 16],
@@ -165,6 +184,20 @@ impl Core {
         }
         self.commit(batch)?;
         Ok(events)
+    }
+
+    /// Changes a restored case and makes it durable.
+    pub(super) fn with_archived(
+        &mut self,
+        at: usize,
+        change: impl FnOnce(&mut Archived, &Me) -> Result<Batch, Error>,
+    ) -> Result<(), Error> {
+        let archived = self
+            .archived
+            .get_mut(at)
+            .ok_or(Error::NotFound(crate::error::Missing::Case))?;
+        let batch = change(archived, &self.me)?;
+        self.commit(batch)
     }
 
     /// Makes a batch durable.

@@ -2,7 +2,7 @@
 
 use martlet_proto::{case::Role, invite::Invite};
 
-use super::{Client, entropy, now, opening::read_card};
+use super::{Client, entropy, find::Found, now, opening::read_card};
 use crate::{
     case::Case,
     error::{Error, Missing, Usage},
@@ -89,6 +89,7 @@ impl Client {
     /// As [`remove`](Self::remove).
     pub async fn take_over(&self, case: &str) -> Result<(CaseView, bool), Error> {
         let id = self.named(case)?;
+        self.catch_up(&id).await?;
         self.change(&id, Case::take_over)?;
         let me = *self.core()?.me.leaf_public();
         self.settled(&id, |case| case.is_led_by(&me)).await
@@ -126,15 +127,17 @@ impl Client {
     ///
     /// Once it is polled the requests wait.
     pub async fn rejoin(&self, case: Option<&str>) -> Result<Asked, Error> {
-        let ids: Vec<[u8; 16]> = match case {
-            Some(case) => vec![self.named(case)?],
-            None => {
-                let core = self.core()?;
-                let lost = core
-                    .cases
-                    .iter()
-                    .filter(|case| case.record().standing == Standing::Lost);
-                lost.map(|case| *case.id()).collect()
+        let (ids, restored) = {
+            let core = self.core()?;
+            match case.map(|case| core.find(case)).transpose()? {
+                Some(Found::Case(at)) => (vec![core.id_at(at)?], Vec::new()),
+                Some(Found::Archived(at)) => (Vec::new(), vec![*core.archived_at(at)?.id()]),
+                None => {
+                    let lost = core.cases.iter();
+                    let lost = lost.filter(|case| case.record().standing == Standing::Lost);
+                    let lost = lost.map(|case| *case.id()).collect();
+                    (lost, core.archived.iter().map(|case| *case.id()).collect())
+                }
             }
         };
         let mut queued = false;
@@ -143,6 +146,21 @@ impl Client {
             let (_, waits) = self.settled_or(id, |case| !case.is_asking_unsent(), None).await?;
             queued |= waits;
         }
+        let restored = match (case, restored.as_slice()) {
+            (_, []) => Vec::new(),
+            (Some(_), [only, ..]) => self.ask_archived(Some(only))?,
+            (None, _) => self.ask_archived(None)?,
+        };
+        if !restored.is_empty() {
+            match self.sync_all().await {
+                Ok(_) | Err(Error::Unreachable) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for id in &restored {
+            queued |= self.is_archived_waiting(id)?;
+        }
+        let ids = [ids, restored].concat();
         Ok(Asked {
             asked: u64::try_from(ids.len()).unwrap_or(u64::MAX),
             queued,
@@ -163,6 +181,19 @@ impl Client {
         let mut core = self.core()?;
         let at = core.at_id(id)?;
         core.with(at, change)
+    }
+
+    /// Reads what is new in a case, if the relay answers: who leads it may have changed.
+    async fn catch_up(&self, id: &[u8; 16]) -> Result<(), Error> {
+        self.look_again(id)?;
+        let done = match self.link(&self.relay_of(id)?).await {
+            Ok(link) => self.drive(id, link.as_ref()).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) | Err(Error::Unreachable) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Speaks for a case until a change of it is made, or waits for the relay. One that was overtaken by another of

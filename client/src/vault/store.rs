@@ -47,6 +47,9 @@ const DAMAGED: VaultError = VaultError::Damaged {
     part: "ratchet state",
 };
 
+/// The key slot of a vault that is being made.
+const DRAFT: &str = "slot.new";
+
 /// A key for one purpose.
 #[expect(
     clippy::expect_used,
@@ -67,28 +70,55 @@ impl Vault {
     ///
     /// [`VaultError::Exists`], and those of the disk.
     pub fn create(home: &Path, passphrase: &[u8], cost: Cost) -> Result<Self, VaultError> {
+        Self::create_with(home, passphrase, cost, |_| Ok(()))
+    }
+
+    /// Makes a vault in a folder, with something in it from the start: either all of that is there, or no vault is.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Exists`], those of the disk, and those of `fill`.
+    pub fn create_with<E: From<VaultError>>(
+        home: &Path,
+        passphrase: &[u8],
+        cost: Cost,
+        fill: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<Self, E> {
         if Self::exists(home) {
-            return Err(VaultError::Exists);
+            return Err(VaultError::Exists.into());
         }
-        for dir in [home.to_path_buf(), home.join("records")] {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)?;
+        discard_draft(home)?;
+        let made = Self::draft(home, passphrase, cost).map_err(E::from);
+        let made = made.and_then(|mut vault| {
+            fill(&mut vault)?;
+            std::fs::rename(home.join(DRAFT), home.join("slot")).map_err(VaultError::from)?;
+            std::fs::File::open(home)
+                .and_then(|home| home.sync_all())
+                .map_err(VaultError::from)?;
+            Ok(vault)
+        });
+        if made.is_err() && !Self::exists(home) {
+            discard_draft(home)?;
         }
+        made
+    }
+
+    /// All of a vault but the name of its slot: a vault without one does not exist.
+    fn draft(home: &Path, passphrase: &[u8], cost: Cost) -> Result<Self, VaultError> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(home)?;
         let master = random()?;
-        // The slot comes last, under its name at once: a vault without one does not exist.
-        let mut vault = Self::begin(Box::new(Sled::open(&home.join("records"))?), master.clone())?;
-        let draft = home.join("slot.new");
-        match std::fs::remove_file(&draft) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            Ok(()) | Err(_) => {}
-        }
-        Slot::create(&draft, passphrase, cost, &master)?;
-        vault.slot = Slot::open(&draft, &master)?;
+        // First of all, so that whatever else an interrupted creation leaves is known by it.
+        Slot::create(&home.join(DRAFT), passphrase, cost, &master)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(home.join("records"))?;
+        let mut vault = Self::begin(Box::new(Sled::open(&home.join("records"))?), master)?;
+        vault.slot = Slot::open(&home.join(DRAFT), &vault.master)?;
         vault.commit_ratchets(Batch::default())?;
-        std::fs::rename(&draft, home.join("slot"))?;
-        std::fs::File::open(home)?.sync_all()?;
         Ok(vault)
     }
 
@@ -273,7 +303,7 @@ impl Vault {
         for dir in ["records", "spool"] {
             ignore_missing(std::fs::remove_dir_all(home.join(dir)))?;
         }
-        for file in ["slot.new", "follow.sock", "lock"] {
+        for file in [DRAFT, "follow.sock", "lock"] {
             ignore_missing(std::fs::remove_file(home.join(file)))?;
         }
         std::fs::File::open(home)?.sync_all()?;
@@ -289,6 +319,16 @@ impl Vault {
             Ok(())
         }
     }
+}
+
+/// Removes what a creation left that did not come to its end: records that no slot opens, then the draft of the slot.
+fn discard_draft(home: &Path) -> Result<(), VaultError> {
+    let draft = home.join(DRAFT);
+    if draft.exists() {
+        ignore_missing(std::fs::remove_dir_all(home.join("records")))?;
+        ignore_missing(std::fs::remove_file(draft))?;
+    }
+    Ok(())
 }
 
 fn ignore_missing(done: std::io::Result<()>) -> std::io::Result<()> {

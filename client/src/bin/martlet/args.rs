@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 /// Cases, letters and documents between people seeking protection and their lawyers, end to end encrypted.
 #[derive(Debug, Parser)]
@@ -176,6 +177,27 @@ pub(crate) enum Command {
     Relay(RelayCommand),
     /// Show whether the relay is reached and what waits
     Status,
+    /// Write an archive of cases and letters, but not of documents, against the loss of the device
+    Backup {
+        /// Where to: a new file
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        source: ArchiveSource,
+        #[arg(skip)]
+        passphrase: Hidden,
+    },
+    /// Make a new vault of an archive; its cases can be read, and written in after `rejoin`
+    Restore {
+        /// The archive
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        #[command(flatten)]
+        source: ArchiveSource,
+        /// The least work per passphrase guess that the standard allows (19 MiB, 2 passes)
+        #[arg(long, hide = true)]
+        kdf_floor: bool,
+    },
     /// Play a whole case through on this machine, told step by step
     #[cfg(feature = "demo")]
     Demo,
@@ -259,13 +281,50 @@ pub(crate) enum RoleName {
     Observer,
 }
 
+/// Where the passphrase of an archive comes from; else it is the vault's, or is asked for.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+pub(crate) struct ArchiveSource {
+    /// Read the archive's passphrase from a file; without, it is the vault's, or is asked for
+    #[arg(long, value_name = "FILE", conflicts_with = "archive_passphrase_fd")]
+    pub(crate) archive_passphrase_file: Option<PathBuf>,
+    /// Read the archive's passphrase from an open file descriptor
+    #[arg(long, value_name = "N")]
+    pub(crate) archive_passphrase_fd: Option<u32>,
+}
+
+/// A passphrase on its way to the program that has the vault open.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Hidden(Vec<u8>);
+
+impl Hidden {
+    pub(crate) fn new(passphrase: &[u8]) -> Self {
+        Self(passphrase.to_vec())
+    }
+
+    pub(crate) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden(..)")
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 impl Command {
     /// Makes the paths in a command absolute, as seen from a folder.
     pub(crate) fn anchor(&mut self, folder: &Path) {
         let anchor = |path: &mut PathBuf| *path = folder.join(&*path);
         match self {
             Self::Send { file, .. } => file.iter_mut().for_each(anchor),
-            Self::Get { to, .. } => anchor(to),
+            Self::Get { to, .. } | Self::Backup { to, .. } => anchor(to),
             Self::Invite { qr: Some(qr), .. } => anchor(qr),
             _ => {}
         }

@@ -19,6 +19,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
 };
+use zeroize::Zeroizing;
 
 use crate::{
     args::Command,
@@ -65,13 +66,16 @@ pub(crate) async fn ask(
     }
     let internal = || Failure::from(Error::Internal("the running follow cannot be asked"));
     let proof = mac(&key, &nonce).ok_or_else(internal)?.finalize().into_bytes();
-    let request = serde_json::to_vec(&Request {
-        command: command.clone(),
-        json,
-    })
-    .map_err(|_| internal())?;
+    // A backup's passphrase is in it.
+    let request = Zeroizing::new(
+        serde_json::to_vec(&Request {
+            command: command.clone(),
+            json,
+        })
+        .map_err(|_| internal())?,
+    );
     let length = u32::try_from(request.len()).map_err(|_| internal())?;
-    let bytes = [proof.as_slice(), &length.to_be_bytes(), &request].concat();
+    let bytes = Zeroizing::new([proof.as_slice(), &length.to_be_bytes(), &request].concat());
     stream.write_all(&bytes).await.map_err(Error::File)?;
     loop {
         let kind = stream.read_u8().await.map_err(Error::File)?;
@@ -153,7 +157,7 @@ async fn attend(mut stream: UnixStream, client: Client) -> std::io::Result<()> {
     if length > REQUEST_BYTES_MAX {
         return Err(refused());
     }
-    let mut request = vec![0; usize::try_from(length).map_err(|_| refused())?];
+    let mut request = Zeroizing::new(vec![0; usize::try_from(length).map_err(|_| refused())?]);
     stream.read_exact(&mut request).await?;
     let request: Request = serde_json::from_slice(&request).map_err(|_| refused())?;
     let mut gathered = Gathered {

@@ -59,11 +59,12 @@ pub(crate) const fn warning(warning: Warning) -> &'static str {
     }
 }
 
-const fn standing(standing: Standing) -> &'static str {
+pub(crate) const fn standing(standing: Standing) -> &'static str {
     match standing {
         Standing::Member => "member",
         Standing::Removed => "removed",
         Standing::Lost => "lost",
+        Standing::Restored => "restored",
     }
 }
 
@@ -114,7 +115,7 @@ pub(crate) fn letter(view: &LetterView) -> Value {
         json!({"id": view.id.to_text(), "from": view.from, "name": line(&view.name), "role": role(view.role),
         "sent": time(view.sent), "received": time(view.received), "kind": kind(view.kind),
         "text": view.text.as_deref().map(clean), "file": view.file.as_ref().map(file),
-        "queued": view.queued, "delivered_to": view.delivered_to, "mine": view.mine}),
+        "queued": view.queued, "not_sent": view.not_sent, "delivered_to": view.delivered_to, "mine": view.mine}),
     )
 }
 

@@ -1,5 +1,6 @@
 //! `martlet`: the client for people and scripts. It reads words, asks the library, and says what came of it.
 
+mod archive;
 mod args;
 #[cfg(feature = "demo")]
 mod demo;

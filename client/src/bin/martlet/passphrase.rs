@@ -11,7 +11,11 @@ use std::{
 use martlet::Error;
 use zeroize::Zeroizing;
 
-use crate::{args::Args, speak::Failure, words::say};
+use crate::{
+    args::{ArchiveSource, Args},
+    speak::Failure,
+    words::say,
+};
 
 const BYTES_MAX: u64 = 4096;
 const TRIES: u32 = 3;
@@ -25,14 +29,50 @@ pub(crate) enum Purpose {
 
 /// Reads it from where the arguments say, or asks.
 pub(crate) fn take(args: &Args, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let taken = match (&args.passphrase_file, args.passphrase_fd) {
-        (Some(file), _) => read(file)?,
-        (None, Some(fd)) => read(&PathBuf::from(format!("/dev/fd/{fd}")))?,
-        (None, None) if !std::io::stdin().is_terminal() => {
-            return Err(Failure::usage(say("err-passphrase-needed", None)));
+    match given(args.passphrase_file.as_deref(), args.passphrase_fd)? {
+        Some(taken) => checked(taken, purpose),
+        None => asked(purpose, "ask-passphrase"),
+    }
+}
+
+/// The passphrase of an archive: from a source of its own, else the vault's if that has a source, else asked for.
+pub(crate) fn take_for_archive(
+    args: &Args,
+    source: &ArchiveSource,
+    purpose: Purpose,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    let own = given(
+        source.archive_passphrase_file.as_deref(),
+        source.archive_passphrase_fd,
+    )?;
+    match own {
+        Some(taken) => checked(taken, purpose).map(Some),
+        None if args.passphrase_file.is_some() || args.passphrase_fd.is_some() => Ok(None),
+        None => {
+            if purpose == Purpose::Create {
+                Terminal.show(&say("tell-archive", None)).map_err(Error::File)?;
+            }
+            asked(purpose, "ask-archive").map(Some)
         }
-        (None, None) => ask(purpose, &mut Terminal)?,
-    };
+    }
+}
+
+fn given(file: Option<&Path>, fd: Option<u32>) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    match (file, fd) {
+        (Some(file), _) => read(file).map(Some),
+        (None, Some(fd)) => read(&PathBuf::from(format!("/dev/fd/{fd}"))).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn asked(purpose: Purpose, key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(say("err-passphrase-needed", None)));
+    }
+    checked(ask(purpose, key, &mut Terminal)?, purpose)
+}
+
+fn checked(taken: Zeroizing<Vec<u8>>, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if purpose == Purpose::Create && taken.is_empty() {
         return Err(Failure::usage(say("err-passphrase-empty", None)));
     }
@@ -70,21 +110,21 @@ trait Person {
     fn entropy(&mut self) -> Result<Zeroizing<[u8; fresh::ENTROPY_BYTES]>, Error>;
 }
 
-fn ask(purpose: Purpose, person: &mut dyn Person) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn ask(purpose: Purpose, key: &str, person: &mut dyn Person) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if purpose == Purpose::Create {
-        return create(person);
+        return create(key, person);
     }
-    let typed = person.secret(&prompt("ask-passphrase")).map_err(Error::File)?;
+    let typed = person.secret(&prompt(key)).map_err(Error::File)?;
     Ok(Zeroizing::new(typed.as_bytes().to_vec()))
 }
 
 /// Offers one made here, or takes the person's own; either is typed once more.
-fn create(person: &mut dyn Person) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn create(key: &str, person: &mut dyn Person) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let how = person.choice(&prompt("ask-how")).map_err(Error::File)?;
     let (chosen, tries) = match how.trim() {
         "1" => (fresh::words(&*person.entropy()?), TRIES),
         "2" => (fresh::digits(&*person.entropy()?), TRIES),
-        _ => (person.secret(&prompt("ask-passphrase")).map_err(Error::File)?, 1),
+        _ => (person.secret(&prompt(key)).map_err(Error::File)?, 1),
     };
     if tries == TRIES {
         let text = Zeroizing::new(format!("{}\n\n    {}\n", say("tell-made", None), *chosen));
@@ -154,31 +194,45 @@ mod tests {
     fn a_made_passphrase_is_shown_once_and_typed_again() {
         let made = "zoo zoo zoo zoo zoo zoo";
         let mut person = Scripted::new(&["1\n", "typo", made]);
-        assert_eq!(**create(&mut person).unwrap(), *made.as_bytes());
+        assert_eq!(**create("ask-passphrase", &mut person).unwrap(), *made.as_bytes());
         assert_eq!(person.shown.matches(made).count(), 1);
         let mut person = Scripted::new(&["2\n", "no", "no", "no", made]);
-        assert_eq!(create(&mut person).unwrap_err().exit, 2);
+        assert_eq!(create("ask-passphrase", &mut person).unwrap_err().exit, 2);
         assert_eq!(person.answers.len(), 1);
     }
 
     #[test]
     fn ones_own_passphrase_is_typed_twice() {
         let mut person = Scripted::new(&["\n", "my own", "my own"]);
-        assert_eq!(**create(&mut person).unwrap(), *b"my own");
+        assert_eq!(**create("ask-passphrase", &mut person).unwrap(), *b"my own");
         assert!(person.shown.is_empty());
         assert_eq!(
-            create(&mut Scripted::new(&["", "my own", "my"]))
+            create("ask-passphrase", &mut Scripted::new(&["", "my own", "my"]))
                 .unwrap_err()
                 .exit,
             2
         );
         let mut person = Scripted::new(&["my own"]);
-        assert_eq!(**ask(Purpose::Open, &mut person).unwrap(), *b"my own");
+        assert_eq!(
+            **ask(Purpose::Open, "ask-passphrase", &mut person).unwrap(),
+            *b"my own"
+        );
+        assert_eq!(person.asked, "Passphrase: ");
+    }
+
+    #[test]
+    fn an_archives_passphrase_is_asked_for_as_that() {
+        let mut person = Scripted::new(&["", "its own", "its own"]);
+        let taken = ask(Purpose::Create, "ask-archive", &mut person).unwrap();
+        assert_eq!(**taken, *b"its own");
+        let asked = "Passphrase of the archive: The same again: ";
+        assert!(person.asked.ends_with(asked), "{}", person.asked);
     }
 
     /// Answers in order, and what was shown.
     struct Scripted {
         answers: Vec<String>,
+        asked: String,
         shown: String,
     }
 
@@ -186,6 +240,7 @@ mod tests {
         fn new(answers: &[&str]) -> Self {
             Self {
                 answers: answers.iter().rev().map(ToString::to_string).collect(),
+                asked: String::new(),
                 shown: String::new(),
             }
         }
@@ -196,7 +251,8 @@ mod tests {
             self.choice(prompt).map(Zeroizing::new)
         }
 
-        fn choice(&mut self, _prompt: &str) -> io::Result<String> {
+        fn choice(&mut self, prompt: &str) -> io::Result<String> {
+            self.asked.push_str(prompt);
             self.answers
                 .pop()
                 .ok_or_else(|| io::Error::other("no more answers"))

@@ -14,6 +14,7 @@ use martlet_proto::{card::Uses, case::Role, invite::Invite, link::RelayLink};
 use serde_json::{Value, json};
 
 use crate::{
+    archive,
     args::{Args, Command, RelayCommand, RoleName},
     ipc, json as shape,
     passphrase::{self, Purpose},
@@ -90,15 +91,27 @@ pub(crate) async fn start(args: Args, out: &mut dyn Out) -> Exit {
             out.both(&value, &client.fingerprint()?);
             Ok(0)
         }
+        Command::Restore {
+            from,
+            source,
+            kdf_floor,
+        } => {
+            let cost = if *kdf_floor { Cost::Floor } else { Cost::Calibrated };
+            archive::restore(&args, from, source, cost, &home, out).await
+        }
         _ => {
             if let Command::Open { invite, .. } | Command::Add { invite, .. } = &args.command {
                 // Said before a passphrase is asked for.
                 invite.concat().parse::<Invite>().map_err(Error::from)?;
             }
             let secret = passphrase::take(&args, Purpose::Open)?;
+            let for_archive = archive::passphrase_for(&args, &secret)?;
             let mut command = args.command;
             if command.reads_stdin() {
                 command.put_stdin(stdin()?);
+            }
+            if let (Command::Backup { passphrase, .. }, Some(chosen)) = (&mut command, for_archive) {
+                *passphrase = chosen;
             }
             let here = std::env::current_dir().map_err(Error::File)?;
             command.anchor(&here);
@@ -306,9 +319,14 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             out.both(&value, &format!("{at}; {} unsent, {} unread", s.unsent, s.unread));
             Ok(0)
         }
-        Command::Init { .. } | Command::Wipe { .. } | Command::Completions { .. } | Command::Man => {
-            Err(Error::Internal("a command without a vault came to one with").into())
+        Command::Backup { to, passphrase, .. } => {
+            archive::backup(client, &to, passphrase.expose(), out).await
         }
+        Command::Init { .. }
+        | Command::Restore { .. }
+        | Command::Wipe { .. }
+        | Command::Completions { .. }
+        | Command::Man => Err(Error::Internal("a command without a vault came to one with").into()),
         #[cfg(feature = "demo")]
         Command::Demo => Err(Error::Internal("a command without a vault came to one with").into()),
     }

@@ -1,6 +1,6 @@
 //! How cases, letters and invites are told to people.
 
-use martlet::view::{CaseView, DeviceView, InviteView, LetterView, RelayView, Sent, Warning};
+use martlet::view::{CaseView, DeviceView, InviteView, LetterView, RelayView, Sent, Standing, Warning};
 use martlet_proto::clean;
 
 use crate::{
@@ -44,6 +44,9 @@ pub(crate) fn case(view: &CaseView) -> String {
             (false, false) => " (not verified)",
         };
         told.push_str(&format!("\n  {}: {name}{known}", role(member.role)));
+    }
+    if view.standing == Standing::Restored {
+        told.push_str(&format!("\n  {}", words::say("warn-restored", None)));
     }
     for warning in &view.warnings {
         told.push_str(&format!("\n  {}", warned(*warning)));
@@ -95,6 +98,7 @@ pub(crate) fn letter(view: &LetterView) -> String {
         (None, None) => format!("[{}]", kind(view.kind)),
     };
     let tail = match (view.mine, view.queued, view.delivered_to.is_empty()) {
+        _ if view.not_sent => "\n  (not sent)",
         (true, true, _) => "\n  (waits to be sent)",
         (true, false, false) => "\n  (arrived)",
         (true, false, true) => "\n  (at the relay)",
