@@ -1,5 +1,5 @@
 //! A world in one thread and from one seed: the relay's core and the cores of clients, people who write, and what is
-//! between them: lost calls, lost answers, late calls, crashes, restarts, days that pass.
+//! between them: lost calls, lost answers, late calls, crashes, restarts, clocks that are wrong, days that pass.
 //!
 //! The client's `Case`, its invites and the relay's `turn` are the ones that ship. What their shells do around them is
 //! played here: a batch is durable, or not, before a call is made; the call arrives, or not; its answer does, or not.
@@ -163,6 +163,11 @@ impl World {
             calm: true,
             trace: Vec::new(),
         }
+    }
+
+    /// The time by a device's own clock.
+    fn clock(&self, at: usize) -> Time {
+        self.devices[at].clock(self.now)
     }
 
     fn note(&mut self, device: usize, what: &str) {

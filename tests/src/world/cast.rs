@@ -71,6 +71,7 @@ impl World {
 
     fn invite(&mut self, person: usize, uses: Uses) -> Outcome<u64> {
         let at = self.people[person].devices[0];
+        let now = self.clock(at);
         let device = &mut self.devices[at];
         let index = device.memory.me.profile().next_invite;
         let home = device.memory.me.profile().relay.clone().ok_or("no relay")?;
@@ -81,7 +82,7 @@ impl World {
         };
         let entropy = &mut self.chance.entropy();
         let (record, mut batch) =
-            inbox::create(&device.memory.me, home, wanted, index, self.now, entropy).map_err(told)?;
+            inbox::create(&device.memory.me, home, wanted, index, now, entropy).map_err(told)?;
         device.memory.me.profile_mut().next_invite = index + 1;
         let profile = encode(device.memory.me.profile()).map_err(told)?;
         batch.put(Name::one(Table::Profile), profile);

@@ -13,6 +13,9 @@ use martlet_proto::{ChannelId, Slot, Time};
 
 use super::{Outcome, chance::Chance, invites::Step, told};
 
+/// How wrong a device's clock is at most, in seconds, either way: no two are a day apart.
+const CLOCK_OFF_SECS_MAX: u64 = 12 * 3600 - 1;
+
 /// What a device can be busy with. It makes one call at a time for each.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Job {
@@ -142,6 +145,8 @@ pub(super) struct Live {
 pub(super) struct Device {
     /// Its owner's name.
     pub(super) name: String,
+    /// By how many seconds its clock is ahead of [`CLOCK_OFF_SECS_MAX`] seconds ago.
+    pub(super) ahead_secs: u64,
     pub(super) durable: Durable,
     pub(super) memory: Memory,
     /// What it is at: begun by its owner or a push, over when there is nothing to say or no network.
@@ -157,6 +162,8 @@ pub(super) struct Device {
 impl Device {
     /// A new device of a new person.
     pub(super) fn new(name: &str, home: Option<HomeRelay>, now: Time, chance: &mut Chance) -> Outcome<Self> {
+        let off = usize::try_from(2 * CLOCK_OFF_SECS_MAX).unwrap();
+        let ahead_secs = u64::try_from(chance.below(off)).unwrap();
         let me = Me::new(name.to_string(), home, now.day(), &mut chance.entropy()).map_err(told)?;
         let mut batch = Batch::default();
         batch.put(Name::one(Table::Profile), encode(me.profile()).map_err(told)?);
@@ -164,6 +171,7 @@ impl Device {
         durable.apply(&batch);
         Ok(Self {
             name: name.to_string(),
+            ahead_secs,
             memory: durable.boot(chance)?,
             durable,
             due: BTreeSet::new(),
@@ -172,6 +180,11 @@ impl Device {
             live: None,
             cut: false,
         })
+    }
+
+    /// The time by its clock.
+    pub(super) fn clock(&self, now: Time) -> Time {
+        Time::from_secs(now.as_secs() - CLOCK_OFF_SECS_MAX).plus_secs(self.ahead_secs)
     }
 
     /// Loses everything that is not durable, and starts again.

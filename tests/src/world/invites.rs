@@ -32,8 +32,8 @@ pub(super) enum Step {
 impl World {
     /// Where to begin with an invite, or to go on when its card is there; `None` when nothing is left to do.
     fn begin_invite(&mut self, at: usize, index: u64) -> Outcome<Result<Option<Step>, Died>> {
+        let now = self.clock(at);
         let device = &mut self.devices[at];
-        let now = self.now;
         let keys = packages(device.durable.ratchet(&inbox::packages_name(index)))?;
         let record = device
             .memory

@@ -74,6 +74,7 @@ impl World {
 
     /// A device takes the next push, if it is not just asking about the same case.
     pub(super) fn take_push(&mut self, at: usize) -> Outcome {
+        let now = self.clock(at);
         let device = &mut self.devices[at];
         let Some(live) = &mut device.live else {
             return Ok(());
@@ -92,7 +93,7 @@ impl World {
         let slots = live.pushes.pop_front().and_then(|(_, slots)| slots);
         device.due.insert(job);
         let (me, case) = device.memory.case(&id)?;
-        let (entropy, now) = (&mut self.chance.entropy(), self.now);
+        let entropy = &mut self.chance.entropy();
         let Turn { batch, events } = match slots {
             _ if case.channel() != channel => Turn::default(),
             Some(slots) => case.pushed(me, slots, now, entropy).map_err(told)?,

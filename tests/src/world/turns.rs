@@ -54,9 +54,9 @@ impl World {
     }
 
     fn next_of_case(&mut self, at: usize, id: &[u8; 16]) -> Outcome<Option<(Call, About)>> {
-        let entropy = &mut self.chance.entropy();
+        let (now, entropy) = (self.clock(at), &mut self.chance.entropy());
         let (me, case) = self.devices[at].memory.case(id)?;
-        let Some(next) = case.next(me, self.now, entropy).map_err(told)? else {
+        let Some(next) = case.next(me, now, entropy).map_err(told)? else {
             self.devices[at].give_up(&Job::Case(*id));
             self.follow_new(at)?;
             return Ok(None);
@@ -169,9 +169,9 @@ impl World {
         purpose: Purpose,
         answer: Result<Answer, Refusal>,
     ) -> Outcome {
-        let entropy = &mut self.chance.entropy();
+        let (now, entropy) = (self.clock(at), &mut self.chance.entropy());
         let (me, case) = self.devices[at].memory.case(id)?;
-        match case.answered(me, purpose, answer, self.now, entropy) {
+        match case.answered(me, purpose, answer, now, entropy) {
             Ok(Turn { batch, events }) => {
                 // What happened is told once it is durable; whoever died before that hears of it another time.
                 if let Err(Died { kept: false }) = self.commit(at, &batch)? {
@@ -208,7 +208,7 @@ impl World {
         let content = envelope
             .open(&keys.envelope, &keys.channel(&invite.mark), Kind::Card)
             .map_err(|_| "the card cannot be opened")?;
-        let card = verified::card(&invite, &content, self.now).map_err(told)?;
+        let card = verified::card(&invite, &content, self.clock(at)).map_err(told)?;
         let me = &mut self.devices[at].memory.me;
         let (index, label) = (me.profile().next_case, self.stories[story].label.clone());
         let entropy = &mut self.chance.entropy();
@@ -246,7 +246,7 @@ impl World {
         let letter = self.letter(at, *case.id());
         let body = Body::Text(letter.text.clone());
         let me = &self.devices[at].memory.me;
-        let batch = case.write(me, letter.id, &body, self.now).map_err(told)?;
+        let batch = case.write(me, letter.id, &body, self.clock(at)).map_err(told)?;
         Ok(Some((letter, batch)))
     }
 
@@ -263,10 +263,10 @@ impl World {
 
     /// Somebody writes a letter. It exists once it is durable, whatever becomes of the device.
     pub(super) fn write(&mut self, at: usize, id: &[u8; 16]) -> Outcome {
-        let letter = self.letter(at, *id);
+        let (now, letter) = (self.clock(at), self.letter(at, *id));
         let body = Body::Text(letter.text.clone());
         let (me, case) = self.devices[at].memory.case(id)?;
-        let batch = case.write(me, letter.id, &body, self.now).map_err(told)?;
+        let batch = case.write(me, letter.id, &body, now).map_err(told)?;
         case.look_again();
         self.devices[at].due.insert(Job::Case(*id));
         self.note(at, "writes a letter");
