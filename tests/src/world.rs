@@ -21,7 +21,11 @@ mod relay;
 mod script;
 mod turns;
 
-use martlet::{Error, vault::Batch, view::Event};
+use martlet::{
+    Error,
+    vault::Batch,
+    view::{Event, Warning},
+};
 use martlet_proto::{Answer, Call, Refusal, Time, letter::LetterId};
 
 use self::{
@@ -33,6 +37,12 @@ use self::{
 /// What a step comes to; what went wrong is said for whoever reads the trace.
 type Outcome<T = ()> = Result<T, String>;
 
+/// Steps of a story, before all that goes wrong stops doing so.
+const STEPS: usize = 280;
+/// Letters that are written in a story at most.
+const LETTERS_MAX: usize = 8;
+/// Times in a hundred that a story has a second act, after the relay forgot everything or a long time passed.
+const SECOND_ACTS_PERCENT: usize = 15;
 /// Times in a hundred that a device dies around a batch: just before it is durable, and just after.
 const DEATHS_PERCENT: usize = 3;
 
@@ -106,7 +116,10 @@ pub struct World {
     chance: Chance,
     flaw: Flaw,
     began: Time,
+    act_began: Time,
     now: Time,
+    /// Whether the relay may have forgotten channels: then members are told so.
+    forgotten: bool,
     relay: RelaySide,
     people: Vec<Person>,
     devices: Vec<Device>,
@@ -138,9 +151,16 @@ impl World {
 
     fn tell(&mut self) -> Outcome {
         self.cast()?;
-        self.script()?;
+        self.script(STEPS, LETTERS_MAX)?;
         self.settle()?;
-        self.check()
+        self.check()?;
+        if self.chance.percent(SECOND_ACTS_PERCENT) {
+            self.intermission();
+            self.script(STEPS / 2, self.written.len() + LETTERS_MAX / 2)?;
+            self.settle()?;
+            self.check()?;
+        }
+        Ok(())
     }
 
     fn new(seed: u64, flaw: Flaw, began: Time) -> Self {
@@ -152,7 +172,9 @@ impl World {
             chance: Chance::new(seed),
             flaw,
             began,
+            act_began: began,
             now: began,
+            forgotten: false,
             relay: RelaySide::new(until_loss),
             people: Vec::new(),
             devices: Vec::new(),
@@ -212,10 +234,12 @@ impl World {
         device.reboot(&mut self.chance)
     }
 
-    /// An honest relay and honest people give no cause for warnings.
+    /// An honest relay and honest people give no cause for warnings, unless the relay forgot something.
     fn hear(&mut self, at: usize, events: Vec<Event>) -> Outcome {
         for event in events {
-            if let Event::Warning { warning, .. } = event {
+            if let Event::Warning { warning, .. } = event
+                && !(self.forgotten && warning == Warning::RelayForgot)
+            {
                 return Err(format!("{} is warned: {warning:?}", self.devices[at].name));
             }
         }

@@ -25,7 +25,7 @@ use martlet_tests::world::{Failure, Flaw, World};
 const SEEDS: Range<u64> = 0..300;
 
 /// Seeds that are told with something wrong.
-const FLAWED: Range<u64> = 0..16;
+const FLAWED: Range<u64> = 0..10;
 
 /// Stories begin today, at midnight: OpenMLS holds the lifetime in a key package against the system's clock.
 #[expect(
@@ -116,7 +116,7 @@ fn one_seed_is_one_story() {
 fn found(flaw: Flaw) -> Vec<String> {
     let failures = run_all(&FLAWED, flaw);
     let found: Vec<String> = failures.into_iter().map(|(_, failure)| failure.what).collect();
-    assert!(found.len() >= 4, "{flaw:?} was found only in {found:?}");
+    assert!(found.len() >= 3, "{flaw:?} was found only in {found:?}");
     found
 }
 

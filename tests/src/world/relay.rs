@@ -131,6 +131,12 @@ impl RelaySide {
         self.relay = Relay::new(self.disk.clone(), self.admission.clone()).unwrap();
     }
 
+    /// Starts again on an empty disk.
+    pub(super) fn forget(&mut self) {
+        self.disk.0.borrow_mut().memory = Memory::default();
+        self.restart();
+    }
+
     /// One turn: calls that came in together, each by a connection.
     pub(super) fn turn(&mut self, now: Time, calls: &[(u64, Call)], chance: &mut Chance) -> Outcome<Effects> {
         let inputs: Vec<Input> = calls

@@ -2,27 +2,25 @@
 
 use super::{Leg, Outcome, World, device::Job};
 
-/// Steps of a story, before all that went wrong stops doing so.
-const STEPS: usize = 320;
-/// Letters that are written in a story at most.
-const LETTERS_MAX: usize = 9;
-/// Days that a story takes at most: less than a letter lives at the relay.
+/// Days that an act takes at most: less than a letter lives at the relay.
 const DAYS_MAX: u64 = 25;
+/// Days that may pass between two acts: more than a case lives at the relay.
+const LONG_DAYS_MAX: usize = 600;
 /// How often everybody looks whether anything is left to do, before they are said to be stuck.
 const ROUNDS_MAX: usize = 24;
 /// Steps of one such round at most.
 const ROUND_STEPS_MAX: usize = 3000;
 
 impl World {
-    /// The story: people, devices, the network and time, each as the seed has it.
-    pub(super) fn script(&mut self) -> Outcome {
+    /// An act: people, devices, the network and time, each as the seed has it.
+    pub(super) fn script(&mut self, steps: usize, letters_max: usize) -> Outcome {
         self.calm = false;
-        for _ in 0..STEPS {
+        for _ in 0..steps {
             let at = self.chance.below(self.devices.len());
             match self.chance.below(200) {
                 0..=89 => self.network()?,
                 90..=166 => self.act(at)?,
-                167..=172 => self.write_somewhere(at)?,
+                167..=172 => self.write_somewhere(at, letters_max)?,
                 173..=175 => self.wake(at),
                 176..=177 => self.read(at)?,
                 178..=180 => self.pass_time(),
@@ -87,13 +85,13 @@ impl World {
     }
 
     /// Somebody writes a letter, or several at once.
-    fn write_somewhere(&mut self, at: usize) -> Outcome {
+    fn write_somewhere(&mut self, at: usize, letters_max: usize) -> Outcome {
         let cases = self.devices[at].memory.cases.iter();
         let ids: Vec<[u8; 16]> = cases.map(|case| *case.id()).collect();
         let Some(id) = self.chance.pick(&ids) else {
             return Ok(());
         };
-        let most = LETTERS_MAX.saturating_sub(self.written.len());
+        let most = letters_max.saturating_sub(self.written.len());
         let letters = if self.chance.percent(20) { 6 } else { 1 };
         for _ in 0..letters.min(most) {
             self.write(at, &id)?;
@@ -119,9 +117,26 @@ impl World {
             .pick(&[(60, 90), (3600, 30), (86_400, 3)])
             .unwrap_or((60, 90));
         let later = u64::try_from((1 + self.chance.below(most)) * unit).unwrap();
-        let end = self.began.plus_secs(DAYS_MAX * 86_400);
+        let end = self.act_began.plus_secs(DAYS_MAX * 86_400);
         self.now = self.now.plus_secs(later).min(end);
         self.say("time has passed");
+    }
+
+    /// Between two acts, when everybody has read everything: the relay's disk dies, or nobody does anything for long.
+    pub(super) fn intermission(&mut self) {
+        self.forgotten = true;
+        if self.chance.percent(50) {
+            self.say("the relay forgets everything");
+            self.relay.forget();
+            for device in &mut self.devices {
+                device.live = None;
+            }
+        } else {
+            let days = 20 + self.chance.below(LONG_DAYS_MAX);
+            self.now = self.now.plus_secs(u64::try_from(days * 86_400).unwrap());
+            self.say("a long time has passed");
+        }
+        self.act_began = self.now;
     }
 
     /// The relay restarts: connections break, and what was on its way to it may not arrive.
@@ -170,6 +185,8 @@ impl World {
         for device in &mut self.devices {
             device.cut = false;
         }
+        // What was on its way may still be a refusal that sends a device away until it is woken.
+        self.run_dry()?;
         for _ in 0..ROUNDS_MAX {
             let before = self.changes();
             self.now = self.now.plus_secs(60);
