@@ -152,7 +152,7 @@ impl World {
     }
 
     fn read_anew(&mut self, at: usize, index: u64) -> Outcome<Result<Option<Step>, Died>> {
-        self.devices[at].memory.invites.get_mut(&index).unwrap().cursor = None;
+        inbox::forgotten(self.devices[at].memory.invites.get_mut(&index).unwrap());
         Ok(self.save_invite(at, index)?.map(|()| Some(Step::Read)))
     }
 
