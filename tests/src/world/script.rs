@@ -1,6 +1,8 @@
 //! What happens next: chosen by the seed while the story is told, and everything that is left when it settles.
 
-use super::{Leg, Outcome, World, device::Job};
+use martlet::view::InviteState;
+
+use super::{Leg, Outcome, Story, World, device::Job};
 
 /// Days that an act takes at most: less than a letter lives at the relay.
 const DAYS_MAX: u64 = 25;
@@ -131,12 +133,30 @@ impl World {
             for device in &mut self.devices {
                 device.live = None;
             }
+            self.open_again();
         } else {
             let days = 20 + self.chance.below(LONG_DAYS_MAX);
             self.now = self.now.plus_secs(u64::try_from(days * 86_400).unwrap());
             self.say("a long time has passed");
         }
         self.act_began = self.now;
+    }
+
+    /// Clients whose invites are good for many use them once more.
+    fn open_again(&mut self) {
+        for story in 0..self.stories.len() {
+            let Story { members, invite, .. } = &self.stories[story];
+            let (members, invite) = (members.clone(), *invite);
+            let device = &self.devices[self.people[invite.0].devices[0]];
+            if device.memory.invites[&invite.1].state == InviteState::Open {
+                let label = format!("story {}", self.stories.len());
+                self.stories.push(Story {
+                    label,
+                    members,
+                    invite,
+                });
+            }
+        }
     }
 
     /// The relay restarts: connections break, and what was on its way to it may not arrive.
