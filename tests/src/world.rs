@@ -55,6 +55,8 @@ pub enum Flaw {
     OutboxForgotten,
     /// Devices make calls before what must be durable is.
     CallsTooEarly,
+    /// The relay's disk dies at any time, again and again.
+    RelayForgets,
     /// The relay loses this letter, counted from 0, after it was acknowledged.
     LetterLost(usize),
 }
@@ -153,6 +155,9 @@ impl World {
         self.cast()?;
         self.script(STEPS, LETTERS_MAX)?;
         self.settle()?;
+        if self.flaw == Flaw::RelayForgets {
+            return self.check_told();
+        }
         self.check()?;
         if self.chance.percent(SECOND_ACTS_PERCENT) {
             self.intermission();
@@ -166,7 +171,7 @@ impl World {
     fn new(seed: u64, flaw: Flaw, began: Time) -> Self {
         let until_loss = match flaw {
             Flaw::LetterLost(at) => Some(at),
-            Flaw::None | Flaw::OutboxForgotten | Flaw::CallsTooEarly => None,
+            Flaw::None | Flaw::OutboxForgotten | Flaw::CallsTooEarly | Flaw::RelayForgets => None,
         };
         Self {
             chance: Chance::new(seed),

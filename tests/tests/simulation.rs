@@ -137,3 +137,15 @@ fn a_relay_that_loses_an_acknowledged_letter_is_found() {
     let found = found(Flaw::LetterLost(0));
     assert!(found.iter().any(|what| what.contains("letters")), "{found:?}");
 }
+
+/// In seed 223 a device that was not up to date took pushes from a channel created anew for a part of the old one.
+#[test]
+fn when_the_relay_forgets_nobody_waits_without_being_told() {
+    let mut failures = run_all(&(0..30), Flaw::RelayForgets);
+    failures.extend(run_all(&(223..224), Flaw::RelayForgets));
+    let found: Vec<_> = failures
+        .iter()
+        .map(|(seed, failure)| (seed, &failure.what))
+        .collect();
+    assert!(found.is_empty(), "{found:?}");
+}

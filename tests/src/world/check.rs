@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use martlet::{
     record::Standing,
-    view::{CaseView, LetterView, name_of},
+    view::{CaseView, LetterView, Warning, name_of},
 };
 use martlet_proto::letter::LetterId;
 
@@ -29,7 +29,7 @@ impl World {
             if shows(device) != before {
                 return Err(format!("{} shows something else when started again", device.name));
             }
-            if device.durable.waiting() > 0 {
+            if !device.durable.waiting().is_empty() {
                 return Err(format!("{} still has something to send", device.name));
             }
         }
@@ -38,6 +38,21 @@ impl World {
             cases.insert(self.check_story(story)?);
         }
         self.check_nothing_else(&cases)
+    }
+
+    /// Where entries were lost for good, cases may have to wait for people: whoever waits has been told so.
+    pub(super) fn check_told(&mut self) -> Outcome {
+        for device in &mut self.devices {
+            device.reboot(&mut self.chance)?;
+            for id in device.durable.waiting() {
+                let (me, case) = device.memory.case(&id)?;
+                let view = case.view(me, 0);
+                if !view.warnings.contains(&Warning::RelayForgot) {
+                    return Err(format!("{} waits and does not know why", device.name));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_story(&self, story: usize) -> Outcome<[u8; 16]> {

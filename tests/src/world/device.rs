@@ -74,10 +74,10 @@ impl Durable {
         self.ratchets.get(key).map(Vec::as_slice)
     }
 
-    /// How many items wait to be sent, receipts and first contacts included.
-    pub(super) fn waiting(&self) -> usize {
-        let outbox = |name: &&Name| name.table == Table::Outbox;
-        self.records.keys().filter(outbox).count()
+    /// The cases in which something waits to be sent, receipts and first contacts included.
+    pub(super) fn waiting(&self) -> BTreeSet<[u8; 16]> {
+        let outbox = self.records.keys().filter(|name| name.table == Table::Outbox);
+        outbox.map(|name| name.group).collect()
     }
 
     pub(super) fn forget_outbox(&mut self) {

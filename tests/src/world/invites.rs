@@ -127,6 +127,10 @@ impl World {
                 self.devices[at].give_up(&Job::Invite(index));
                 return Ok(());
             }
+            (_, Err(Refusal::Closed)) if self.forgotten => {
+                self.devices[at].give_up(&Job::Invite(index));
+                return Ok(());
+            }
             (step, answer) => return Err(format!("an invite at {step:?} is answered {answer:?}")),
         };
         let device = &mut self.devices[at];

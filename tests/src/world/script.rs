@@ -2,7 +2,7 @@
 
 use martlet::view::InviteState;
 
-use super::{Leg, Outcome, Story, World, device::Job};
+use super::{Flaw, Leg, Outcome, Story, World, device::Job};
 
 /// Days that an act takes at most: less than a letter lives at the relay.
 const DAYS_MAX: u64 = 25;
@@ -36,6 +36,9 @@ impl World {
                 185..=188 => self.go_live(at)?,
                 189 => self.hang_up(at)?,
                 _ => self.take_push(at)?,
+            }
+            if self.flaw == Flaw::RelayForgets && self.chance.below(250) == 0 {
+                self.forget();
             }
             if self.devices[at].cut && self.chance.percent(5) {
                 self.cut(at)?;
@@ -126,20 +129,25 @@ impl World {
 
     /// Between two acts, when everybody has read everything: the relay's disk dies, or nobody does anything for long.
     pub(super) fn intermission(&mut self) {
-        self.forgotten = true;
         if self.chance.percent(50) {
-            self.say("the relay forgets everything");
-            self.relay.forget();
-            for device in &mut self.devices {
-                device.live = None;
-            }
+            self.forget();
             self.open_again();
         } else {
             let days = 20 + self.chance.below(LONG_DAYS_MAX);
             self.now = self.now.plus_secs(u64::try_from(days * 86_400).unwrap());
             self.say("a long time has passed");
+            self.forgotten = true;
         }
         self.act_began = self.now;
+    }
+
+    fn forget(&mut self) {
+        self.say("the relay forgets everything");
+        self.forgotten = true;
+        self.relay.forget();
+        for device in &mut self.devices {
+            device.live = None;
+        }
     }
 
     /// Clients whose invites are good for many use them once more.
