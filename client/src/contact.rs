@@ -21,6 +21,9 @@ use crate::{
     sealed,
 };
 
+/// By how many seconds the clock of whoever opens a card may be behind that of whoever made it.
+const CLOCK_BEHIND_SECS: u64 = 24 * 60 * 60;
+
 /// A card for an invite, sealed into its envelope, and the key package in it.
 ///
 /// # Errors
@@ -38,7 +41,7 @@ pub fn make_card(
         entropy.secret(),
         me.leaf(),
         Some(me.keep_public()),
-        now.as_secs(),
+        now.as_secs().saturating_sub(CLOCK_BEHIND_SECS),
         not_after.start().as_secs(),
     )
     .map_err(|_| Error::Internal("a key package cannot be made"))?;
@@ -135,4 +138,53 @@ pub fn open_packet(invite: &InviteRecord, envelope: &Envelope) -> Option<Packet>
     let content = Zeroizing::new(pad::unpad(plain.to_vec())?);
     let (packet, rest) = postcard::take_from_bytes::<Packet>(&content).ok()?;
     rest.is_empty().then_some(packet)
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_proto::{
+        Admission, Secret,
+        card::Uses,
+        invite::Invite,
+        link::{Pin, RelayAddress},
+    };
+
+    use super::*;
+    use crate::{
+        inbox::{self, Wanted},
+        record::{HomeRelay, Publish},
+        verified,
+    };
+
+    /// Found by the simulation, seed 28 of its first form.
+    #[test]
+    fn a_fresh_card_is_good_by_a_clock_that_is_behind() {
+        let entropy = &mut Entropy::from_seed(&Secret::new([1; 32]));
+        let (day, made) = (24 * 60 * 60, Time::from_secs(1_800_000_000));
+        let me = Me::new("Ines".into(), None, made.day(), entropy).unwrap();
+        let home = HomeRelay {
+            relay: RelayAddress {
+                addresses: vec!["relay.example:4433".parse().unwrap()],
+                pin: Pin::new([2; 32]),
+            },
+            admission: Admission::new(Secret::new([3; 16])),
+        };
+        let wanted = Wanted {
+            uses: Uses::Many,
+            label: None,
+            days: 60,
+        };
+        let (record, _) = inbox::create(&me, home, wanted, 0, made, entropy).unwrap();
+        let Publish::Card { envelope, .. } = &record.publish else {
+            panic!("a new invite has a card to publish");
+        };
+        let invite: Invite = record.text.parse().unwrap();
+        let key = CardKeys::derive(&invite.seed).envelope;
+        let content = envelope.open(&key, &record.card.channel(), Kind::Card).unwrap();
+        let opens = |at: u64| verified::card(&invite, &content, Time::from_secs(at)).is_ok();
+        assert!(opens(made.as_secs()));
+        assert!(opens(made.as_secs() - 60));
+        assert!(opens(made.as_secs() - day));
+        assert!(!opens(made.as_secs() - day - 60));
+    }
 }

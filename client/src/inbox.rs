@@ -1,7 +1,7 @@
 //! Invites of one's own: making them, and taking in what arrives in their inboxes. SPEC.md 7. Pure.
 
 use martlet_proto::{
-    Bind, Class, Envelope, Time,
+    Bind, Class, Day, Envelope, Time,
     card::Uses,
     derive::{CardKeys, Keys, card_bind},
     invite::Invite,
@@ -124,6 +124,12 @@ pub fn is_due(record: &InviteRecord, now: Time) -> bool {
         && matches!(record.publish, Publish::Done)
         && record.expires > now.day()
         && record.published.plus(CARD_ROTATED_DAYS) <= now.day()
+}
+
+/// The relay forgot the inbox, and so the card: the inbox is read from its beginning, and the card is due.
+pub fn forgotten(record: &mut InviteRecord) {
+    record.cursor = None;
+    record.published = Day::default();
 }
 
 /// Makes a new card with a new key package; it waits to be published.

@@ -10,6 +10,7 @@
 
 pub mod parsers;
 pub mod processes;
+pub mod world;
 
 use std::{net::UdpSocket, path::Path};
 

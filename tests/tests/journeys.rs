@@ -189,6 +189,22 @@ async fn an_invite_for_one_case_is_used_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_invite_outlives_the_relays_disk() {
+    let mut relay = Relay::start();
+    let ines = Person::new("Ines", Some(&relay)).await;
+    let invite = ines.invite().await;
+    relay.stop().await;
+    relay.dir = tempfile::tempdir().unwrap();
+    relay.restart();
+
+    ines.client.sync().await.unwrap();
+    let amal = Person::new("Amal", None).await;
+    let new = NewCase::default();
+    amal.client.open_case(&invite, new).await.unwrap();
+    assert_eq!(ines.client.sync().await.unwrap().new_cases, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn following_brings_letters_as_they_come() {
     let relay = Relay::start();
     let ines = Person::new("Ines", Some(&relay)).await;

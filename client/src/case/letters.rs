@@ -1,6 +1,7 @@
 //! Letters of others: kept, receipted, and understood where they are wishes. SPEC.md 8.
 
 use martlet_proto::{
+    Head, Seq,
     case::Role,
     letter::{Body, Letter, LetterId, NOTICE_KIND},
 };
@@ -9,7 +10,7 @@ use super::{Case, Turn, read::Reader};
 use crate::{
     error::Error,
     identity::behind_leaf,
-    mls::inspect_package,
+    mls::{describe_package, inspect_package},
     record::{LetterRecord, Wish},
     shown::name_of_member,
     view::{Event, Warning, name_of},
@@ -46,16 +47,10 @@ impl Case {
         let Ok(body) = letter.parse_body() else {
             return Ok(());
         };
-        if let Some((seq, head)) = letter.seen
-            && self
-                .record
-                .reading
-                .heads
-                .iter()
-                .any(|(at, own)| *at == seq && *own != head)
-        {
+        if letter.seen.is_some_and(|seen| self.was_shown_otherwise(seen)) {
             self.warn(Warning::RelayDiffers, &mut turn.events);
         }
+        self.note_thread(&letter, from);
         if from.identity != mine && self.role_of(&from.identity) == Some(Role::Counsel) {
             let heard = letter.sent.min(now);
             self.record.heard = self.record.heard.max(Some(heard));
@@ -106,6 +101,34 @@ impl Case {
             letter: view,
         });
         Ok(())
+    }
+
+    /// Whether a sender saw another log than this device: another head at the same place, or more entries before the
+    /// letter than there are.
+    fn was_shown_otherwise(&self, (seq, head): (Seq, Head)) -> bool {
+        let differs = |(at, own): &(Seq, Head)| *at == seq && *own != head;
+        let behind = self.record.reading.at.map(|(cursor, _)| cursor.seq);
+        behind.is_some_and(|behind| seq >= behind) || self.record.reading.heads.iter().any(differs)
+    }
+
+    /// Who writes here is in the thread. If it is the committer, and saw this very log, nobody waits in vain in a channel
+    /// that came back; and a device that asked to be taken in again no longer needs it.
+    fn note_thread(&mut self, letter: &Letter, from: Sender) {
+        let same = |(seq, head)| self.record.reading.heads.contains(&(seq, head));
+        if self.record.held_since.is_some()
+            && self.epoch.context.committer == Some(from.leaf)
+            && letter.seen.is_some_and(same)
+        {
+            self.record.held_since = None;
+            self.record.asking = None;
+            self.record
+                .warnings
+                .retain(|warning| *warning != Warning::RelayForgot);
+        }
+        let own = |ask: &crate::record::Ask| {
+            describe_package(&ask.package).is_ok_and(|info| info.signature_key == from.leaf)
+        };
+        self.record.asks.retain(|ask| !own(ask));
     }
 
     /// A device asks for fresh keys: the committer makes a commit for it.

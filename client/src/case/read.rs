@@ -145,7 +145,7 @@ impl Case {
         Ok(turn)
     }
 
-    /// Reads what was pushed while following; a hole makes the case read again.
+    /// Reads what was pushed while following; a hole makes the case read again. What is not up to date takes nothing.
     ///
     /// # Errors
     ///
@@ -158,7 +158,8 @@ impl Case {
         entropy: &mut Entropy,
     ) -> Result<Turn, Error> {
         let mut turn = Turn::default();
-        let Some((cursor, _)) = self.record.reading.at else {
+        let Some((cursor, _)) = self.record.reading.at.filter(|_| self.round.caught_up) else {
+            // A push does not say in which incarnation it is; what is not up to date learns that by reading.
             return Ok(turn);
         };
         let slots: Vec<Slot> = slots

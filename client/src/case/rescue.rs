@@ -182,6 +182,7 @@ impl Case {
         let (Some(asking), Some(seeds)) = (&mut self.record.asking, &self.record.rescue) else {
             return Ok(turn);
         };
+        let before = asking.cursor;
         let keys = RescueKeys::derive(&seeds.to_member);
         let mut answers = Vec::new();
         let from = follow_cursor(&mut asking.cursor, &page);
@@ -194,12 +195,15 @@ impl Case {
         self.round.answers_read = asking
             .cursor
             .is_none_or(|cursor| cursor.seq >= page.tip.next || page.slots.is_empty());
+        let moved = asking.cursor != before;
         for packet in answers {
             if self.come_back(me, packet, now, entropy, &mut turn)? {
                 break;
             }
         }
-        self.save(&mut turn.batch)?;
+        if moved {
+            self.save(&mut turn.batch)?;
+        }
         Ok(turn)
     }
 

@@ -129,7 +129,8 @@ impl Client {
             self.publish(index, link).await?;
             if self.invite_record(index)?.state == InviteState::Open {
                 self.read_inbox(index, link).await?;
-                // A single-use invite may have been used up just now.
+                // A single-use invite may have been used up just now, or the relay has forgotten the card.
+                self.renew(index)?;
                 self.publish(index, link).await?;
             }
         }
@@ -221,14 +222,14 @@ impl Client {
                 Err(LinkError::Refused(Refusal::Closed)) => {
                     let admission = Some(record.home.admission.clone());
                     ask(link, &record.inbox.writer(), record.inbox.opening(admission)).await?;
-                    self.update(index, |record| record.cursor = None)?;
+                    self.update(index, inbox::forgotten)?;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
             let known = record.cursor.map(|cursor| cursor.incarnation);
             if known.is_some_and(|known| known != page.tip.incarnation) {
-                self.update(index, |record| record.cursor = None)?;
+                self.update(index, inbox::forgotten)?;
                 continue;
             }
             let mut seq = from;

@@ -172,16 +172,7 @@ fn list(text: &[u8]) -> Option<(Zeroizing<Vec<u8>>, &[u8])> {
     let mut rest = text.strip_prefix(b"[")?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(64));
     loop {
-        let count = rest
-            .iter()
-            .take(4)
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
-        let (digits, after) = rest.split_at_checked(count)?;
-        let value: u8 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-        if count > 1 && digits.first() == Some(&b'0') {
-            return None;
-        }
+        let (value, after) = byte(rest)?;
         bytes.push(value);
         let (end, after) = after.split_first()?;
         rest = after;
@@ -192,6 +183,21 @@ fn list(text: &[u8]) -> Option<(Zeroizing<Vec<u8>>, &[u8])> {
         }
     }
     (bytes.len() >= LIST_LENGTH_MIN).then_some((bytes, rest))
+}
+
+/// Reads a byte in its only decimal spelling; gives it and what follows.
+fn byte(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (mut value, mut rest) = (None, text);
+    while let Some((digit @ b'0'..=b'9', after)) = rest.split_first() {
+        let digit = digit & 0x0f;
+        value = match value {
+            None => Some(digit),
+            Some(0) => return None,
+            Some(before) => Some(u8::checked_mul(before, 10)?.checked_add(digit)?),
+        };
+        rest = after;
+    }
+    Some((value?, rest))
 }
 
 #[cfg(test)]

@@ -84,6 +84,18 @@ impl Batch {
         self.records.is_empty() && self.ratchets.is_empty()
     }
 
+    /// Records in the order in which they are written (`Some`) or deleted: what any store of them must do, all or none.
+    pub fn records(&self) -> impl Iterator<Item = (Name, Option<&[u8]>)> {
+        let records = self.records.iter();
+        records.map(|(name, record)| (*name, record.as_ref().map(|record| record.as_slice())))
+    }
+
+    /// Ratchet states in the order in which they are written (`Some`) or deleted.
+    pub fn ratchets(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let ratchets = self.ratchets.iter();
+        ratchets.map(|(key, state)| (key.as_slice(), state.as_ref().map(|state| state.as_slice())))
+    }
+
     /// Adds what another batch changes, after what this one does.
     pub fn merge(&mut self, other: Self) {
         self.records.extend(other.records);
