@@ -1,6 +1,6 @@
 //! The rules for cases, searched whole: what holds with all of them, and what comes back when one is taken away.
 //!
-//! `MARTLET_MODEL=large cargo test --release -p martlet-tests --test model` takes one fault and one letter more where it says so.
+//! `MARTLET_MODEL=large cargo test --release -p martlet-tests --test model` searches worlds with one letter or fault more.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,7 +39,7 @@ fn with_one_device_of_counsel_no_state_is_stuck() {
 #[test]
 fn with_two_devices_faults_and_a_takeover_no_state_is_stuck() {
     let reached = search(&Case {
-        faults: 1 + larger(),
+        letters: 1 + larger(),
         ..pair()
     });
     assert_never_stuck(&reached);
