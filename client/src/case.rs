@@ -324,6 +324,11 @@ impl Case {
                 self.round.caught_up = false;
                 Ok(Turn::default())
             }
+            // A full channel is left for the next one, by who can.
+            (Purpose::Letters(_), Err(Refusal::Quota)) if self.is_committer(me) => {
+                self.record.commit_due = true;
+                Ok(Turn::default())
+            }
             (Purpose::Letters(sent), Err(Refusal::Conflict)) => Ok(self.forget_sealed(&sent)),
             (
                 Purpose::Read | Purpose::Letters(_) | Purpose::Commit,

@@ -8,6 +8,7 @@
     reason = "this crate is tests"
 )]
 
+pub mod model;
 pub mod parsers;
 pub mod processes;
 pub mod world;

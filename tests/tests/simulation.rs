@@ -149,3 +149,15 @@ fn when_the_relay_forgets_nobody_waits_without_being_told() {
         .collect();
     assert!(found.is_empty(), "{found:?}");
 }
+
+#[test]
+fn the_silence_of_counsels_devices_is_not_taken_for_peace() {
+    for seed in 0..5 {
+        assert_eq!(
+            World::silence(seed, 2, today()),
+            Ok((false, false)),
+            "seed {seed}"
+        );
+        assert_eq!(World::silence(seed, 5, today()), Ok((true, false)), "seed {seed}");
+    }
+}

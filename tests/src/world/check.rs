@@ -188,3 +188,39 @@ fn shows(device: &Device, now: Time) -> Vec<(CaseView, Vec<LetterView>)> {
         .map(|case| (case.view(me, 0, device.clock(now)), case.letters(me, false)))
         .collect()
 }
+
+impl World {
+    /// A story in which counsel's devices then say nothing for some days: whether the client is told so, and whether
+    /// that ends when counsel is back.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong in the story before.
+    pub fn silence(seed: u64, days: u64, began: Time) -> Outcome<(bool, bool)> {
+        let mut world = Self::new(seed, super::Flaw::None, began);
+        world.cast()?;
+        world.settle()?;
+        let client = world.people[world.stories[0].members[0]].devices[0];
+        let mut silent = Vec::new();
+        for everybody in [false, true] {
+            world.now = world.now.plus_secs(if everybody { 60 } else { days * 86_400 });
+            for _ in 0..2 {
+                for at in (0..world.devices.len()).rev() {
+                    if everybody || at == client {
+                        world.devices[at].wake();
+                    }
+                }
+                world.run_dry()?;
+            }
+            let device = &world.devices[client];
+            let now = device.clock(world.now);
+            let mut cases = device.memory.cases.iter();
+            let warned = cases.any(|case| {
+                let view = case.view(&device.memory.me, 0, now);
+                view.warnings.contains(&Warning::Silent)
+            });
+            silent.push(warned);
+        }
+        Ok((silent[0], silent[1]))
+    }
+}
