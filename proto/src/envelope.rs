@@ -149,6 +149,7 @@ mod tests {
             (0, 2048),
             (pad::capacity(2048), 2048),
             (pad::capacity(2048) + 1, 16384),
+            (pad::capacity(16384) + 1, 32768),
             (60_000, 65536),
         ] {
             let content = vec![5; len];

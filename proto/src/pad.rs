@@ -3,7 +3,7 @@
 use crate::envelope::{NONCE, TAG};
 
 /// The sizes of envelopes, in bytes.
-pub const SIZES: [usize; 3] = [2 << 10, 16 << 10, 64 << 10];
+pub const SIZES: [usize; 4] = [2 << 10, 16 << 10, 32 << 10, 64 << 10];
 
 /// Bytes before the content that say how long it is.
 const LENGTH: usize = 4;
