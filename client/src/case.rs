@@ -45,6 +45,8 @@ use crate::{
 /// Positions of the log whose heads are kept, to be held against what letters say.
 const HEADS_KEPT: usize = 64;
 
+/// Mailboxes that are opened for one case in one round: more of them means a relay that plays games.
+const OPENINGS_MAX: u32 = 100;
 /// Offered key packages whose private halves are kept: an answer may come to an older one.
 const PACKAGES_KEPT: usize = 3;
 
@@ -72,8 +74,8 @@ struct Round {
     must_open: bool,
     /// The mailbox that is closed and must be opened first.
     closed: Option<ChannelId>,
-    /// The mailbox that was opened last.
-    opened: Option<ChannelId>,
+    /// How often mailboxes were opened.
+    openings: u32,
     /// A packet was refused: the rest of the case does not wait for it.
     packet_refused: bool,
     /// What time brings was done: letters sent again, a beat, a refresh.
@@ -259,7 +261,7 @@ impl Case {
         self.round.caught_up = false;
         self.round.tended = false;
         self.round.packet_refused = false;
-        (self.round.closed, self.round.opened) = (None, None);
+        (self.round.closed, self.round.openings) = (None, 0);
         self.round.answers_read = false;
     }
 
@@ -300,9 +302,9 @@ impl Case {
     ) -> Result<Turn, Error> {
         let wrong = Error::Protocol("the relay answered another question");
         match (purpose, answer) {
-            (Purpose::OpenMailbox(channel), Ok(Answer::Tip(_))) => {
+            (Purpose::OpenMailbox(_), Ok(Answer::Tip(_))) => {
                 self.round.closed = None;
-                self.round.opened = Some(channel);
+                self.round.openings = self.round.openings.saturating_add(1);
                 Ok(Turn::default())
             }
             (Purpose::Packet(out), Ok(Answer::Placed(_))) => Ok(self.packet_placed(out)),
@@ -345,7 +347,7 @@ impl Case {
     /// A mailbox vanished, or nobody has opened it yet: the next call opens it.
     fn mailbox_closed(&mut self) -> Result<Turn, Error> {
         let channel = self.next_mailbox().map(|mailbox| mailbox.channel());
-        if channel.is_none() || self.round.opened == channel {
+        if channel.is_none() || self.round.openings >= OPENINGS_MAX {
             return Err(Error::Refused(Refusal::Closed));
         }
         self.round.closed = channel;

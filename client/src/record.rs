@@ -372,6 +372,10 @@ pub struct Asking {
     pub envelope: Envelope,
     /// Whether it is at the relay.
     pub placed: bool,
+    /// Whether the owner wished it: then it stands until it is answered.
+    pub by_owner: bool,
+    /// Takes it back, once this device goes on by itself.
+    pub withdraw: Option<SealedItem>,
     /// How far the answers were read.
     pub cursor: Option<Cursor>,
 }

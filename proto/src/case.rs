@@ -220,6 +220,8 @@ pub enum Rescue {
     },
     /// To the member: welcome back.
     Answer(Packet),
+    /// To counsel: the sender goes on by itself after all.
+    Withdraw,
 }
 
 /// The bytes of HPKE's encapsulated key for X-Wing.

@@ -1321,6 +1321,7 @@ fn cards(to: &mut Files) {
             },
         ),
         ("rescue-answer", "counsel answers", Rescue::Answer(packet.clone())),
+        ("rescue-withdraw", "a member goes on after all", Rescue::Withdraw),
     ] {
         let value = json!({ "rescue": hex::encode(postcard::to_allocvec(&rescue).unwrap()) });
         put(to, name, "accept", "rescue", what, value);

@@ -19,6 +19,7 @@ mod invites;
 mod live;
 mod relay;
 mod script;
+mod steps;
 mod turns;
 
 use martlet::{
@@ -131,6 +132,9 @@ pub struct World {
     next_flight: u64,
     /// Whether all that went wrong has stopped doing so.
     calm: bool,
+    /// Batches that were to be made durable so far, and at which of them a device dies: before or after it is.
+    commits: u64,
+    doom: Option<(u64, bool)>,
     trace: Vec<String>,
 }
 
@@ -188,6 +192,8 @@ impl World {
             flights: Vec::new(),
             next_flight: 0,
             calm: true,
+            commits: 0,
+            doom: None,
             trace: Vec::new(),
         }
     }
@@ -211,13 +217,20 @@ impl World {
 
     /// Makes a batch durable, unless the device dies first; it may die right after, too.
     fn commit(&mut self, at: usize, batch: &Batch) -> Outcome<Result<(), Died>> {
-        if self.dies() {
+        if !batch.is_empty() {
+            self.commits += 1;
+        }
+        let doomed = |kept| !batch.is_empty() && self.doom == Some((self.commits, kept));
+        let (doomed_before, doomed_after) = (doomed(false), doomed(true));
+        if doomed_before || self.dies() {
             self.note(at, "dies before it kept what happened");
+            // What it lost is still to be done: all is not quiet yet.
+            self.devices[at].durable.changes += 1;
             self.crash(at)?;
             return Ok(Err(Died { kept: false }));
         }
         self.devices[at].durable.apply(batch);
-        if self.dies() {
+        if doomed_after || self.dies() {
             self.note(at, "dies after it kept what happened");
             self.crash(at)?;
             return Ok(Err(Died { kept: true }));

@@ -161,3 +161,20 @@ fn the_silence_of_counsels_devices_is_not_taken_for_peace() {
         assert_eq!(World::silence(seed, 5, today()), Ok((true, false)), "seed {seed}");
     }
 }
+
+/// By enumeration: at each durable step of opening, joining, committing, sending, receiving, asking and being taken in.
+#[test]
+fn a_death_at_any_durable_step_loses_and_doubles_nothing() {
+    let mut steps = 0;
+    for kept in [false, true] {
+        for step in 1.. {
+            match World::die_at(step, kept, today()) {
+                Ok(true) => steps += 1,
+                Ok(false) => break,
+                Err(what) => panic!("step {step}, kept {kept}: {what}"),
+            }
+        }
+    }
+    println!("{steps} deaths");
+    assert!(steps > 40);
+}

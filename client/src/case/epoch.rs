@@ -118,7 +118,9 @@ impl Case {
         let welcome = match rest.first() {
             Some(Slot::Here(entry)) if entry.kind == Kind::Commit => self.open_welcome(&entry.envelope),
             Some(_) => None,
-            None if adds_device(reader.me, &staged) => return Ok(Some(Flow::Again)),
+            None if !self.is_at_end(reader) && adds_device(reader.me, &staged) => {
+                return Ok(Some(Flow::Again));
+            }
             None => None,
         };
         let secrets = open_share(reader.me, &self.record.id, staged.aad(), &context.keep);
@@ -130,6 +132,11 @@ impl Case {
             match self.returned(reader, &staged, rest, welcome.as_deref())? {
                 Return::In(group) => self.group = *group,
                 Return::Later => return Ok(Some(Flow::Again)),
+                // Counsel answers elsewhere: what was asked for in a rescue channel comes back through one.
+                Return::Out if self.record.asking.is_some() => {
+                    self.record.standing = Standing::Lost;
+                    return Ok(Some(Flow::Stop));
+                }
                 Return::Out => return Ok(Some(self.lose(reader.turn))),
             }
             self.packages.clear();
@@ -148,10 +155,17 @@ impl Case {
             self.record.rescues = merged(&self.record.rescues, rescue_records(secrets));
         }
         self.enter_epoch(keep)?;
+        self.withdraw_ask(reader.entropy);
         self.go_home(&before.0);
         self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
         Ok(Some(Flow::Stop))
+    }
+
+    /// Whether the log ends behind the entry that is being read.
+    fn is_at_end(&self, reader: &Reader<'_>) -> bool {
+        let behind = self.record.reading.at.map(|(cursor, _)| cursor.seq);
+        reader.end.is_some() && reader.end == behind
     }
 
     /// The Welcome that stands behind a commit of the present epoch.
@@ -183,11 +197,8 @@ impl Case {
         welcome: Option<&[u8]>,
     ) -> Result<Return, Error> {
         let Some(welcome) = welcome else {
-            return Ok(if rest.is_empty() {
-                Return::Later
-            } else {
-                Return::Out
-            });
+            let later = rest.is_empty() && !self.is_at_end(reader);
+            return Ok(if later { Return::Later } else { Return::Out });
         };
         let mut packages = self.packages.iter();
         let joined = packages.find_map(|package| {

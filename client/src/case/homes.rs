@@ -92,6 +92,7 @@ impl Case {
         let mut reader = Reader {
             me,
             now,
+            end: Some(page.tip.next),
             entropy,
             turn: &mut turn,
         };
@@ -120,7 +121,7 @@ impl Case {
         };
         let known = self.record.relay.pin == home.relay.pin;
         if old.homes.first() != Some(home) || !known {
-            (self.round.closed, self.round.opened) = (None, None);
+            (self.round.closed, self.round.openings) = (None, 0);
             self.record.relay = home.relay.clone();
             self.record.admission = home.admission.clone().or(self.record.admission.take());
         }

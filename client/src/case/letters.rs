@@ -8,9 +8,10 @@ use martlet_proto::{
 
 use super::{Case, Turn, read::Reader};
 use crate::{
+    entropy::Entropy,
     error::Error,
     identity::behind_leaf,
-    mls::{describe_package, inspect_package},
+    mls::inspect_package,
     record::{LetterRecord, Wish},
     shown::name_of_member,
     view::{Event, Warning, name_of},
@@ -50,7 +51,7 @@ impl Case {
         if letter.seen.is_some_and(|seen| self.was_shown_otherwise(seen)) {
             self.warn(Warning::RelayDiffers, &mut turn.events);
         }
-        self.note_thread(&letter, from);
+        self.note_thread(&letter, from, reader.entropy);
         if from.identity != mine && self.role_of(&from.identity) == Some(Role::Counsel) {
             let heard = letter.sent.min(now);
             self.record.heard = self.record.heard.max(Some(heard));
@@ -111,24 +112,19 @@ impl Case {
         behind.is_some_and(|behind| seq >= behind) || self.record.reading.heads.iter().any(differs)
     }
 
-    /// Who writes here is in the thread. If it is the committer, and saw this very log, nobody waits in vain in a channel
-    /// that came back; and a device that asked to be taken in again no longer needs it.
-    fn note_thread(&mut self, letter: &Letter, from: Sender) {
+    /// A letter of the committer that saw this very log: nobody waits in vain in a channel that came back.
+    fn note_thread(&mut self, letter: &Letter, from: Sender, entropy: &mut Entropy) {
         let same = |(seq, head)| self.record.reading.heads.contains(&(seq, head));
         if self.record.held_since.is_some()
             && self.epoch.context.committer == Some(from.leaf)
             && letter.seen.is_some_and(same)
         {
             self.record.held_since = None;
-            self.record.asking = None;
+            self.withdraw_ask(entropy);
             self.record
                 .warnings
                 .retain(|warning| *warning != Warning::RelayForgot);
         }
-        let own = |ask: &crate::record::Ask| {
-            describe_package(&ask.package).is_ok_and(|info| info.signature_key == from.leaf)
-        };
-        self.record.asks.retain(|ask| !own(ask));
     }
 
     /// A device asks for fresh keys: the committer makes a commit for it.

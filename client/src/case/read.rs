@@ -30,6 +30,8 @@ pub(super) enum Flow {
 pub(super) struct Reader<'a> {
     pub(super) me: &'a Me,
     pub(super) now: Time,
+    /// Where the log ends, if the relay said so: nothing can follow its last entry that was sealed in with it.
+    pub(super) end: Option<Seq>,
     pub(super) entropy: &'a mut Entropy,
     pub(super) turn: &'a mut Turn,
 }
@@ -124,6 +126,7 @@ impl Case {
             &mut Reader {
                 me,
                 now,
+                end: Some(page.tip.next),
                 entropy,
                 turn: &mut turn,
             },
@@ -179,6 +182,7 @@ impl Case {
             &mut Reader {
                 me,
                 now,
+                end: None,
                 entropy,
                 turn: &mut turn,
             },

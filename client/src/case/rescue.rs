@@ -23,7 +23,7 @@ use crate::{
     identity::behind_leaf,
     me::Me,
     mls::{Package, inspect_package, keypackage},
-    record::{Ask, Asking, CaseRecord, LetterRecord, OutRecord, Standing, encode},
+    record::{Ask, Asking, CaseRecord, LetterRecord, OutRecord, SealedItem, Standing, encode},
     vault::Batch,
     view::{Event, Warning, name_of},
 };
@@ -95,6 +95,45 @@ impl Case {
         Ok((case, batch))
     }
 
+    /// Takes a request back that this device made by itself: it goes on without.
+    pub(super) fn withdraw_ask(&mut self, entropy: &mut Entropy) {
+        let (Some(asking), Some(seeds)) = (&mut self.record.asking, &self.record.rescue) else {
+            return;
+        };
+        if asking.by_owner || asking.withdraw.is_some() {
+            return;
+        }
+        if !asking.placed {
+            self.record.asking = None;
+            return;
+        }
+        let keys = RescueKeys::derive(&seeds.to_counsel);
+        let nonce: [u8; NONCE] = entropy.bytes();
+        let withdraw = encode(&Rescue::Withdraw).ok();
+        let sealed = withdraw.and_then(|content| {
+            Envelope::seal(&keys.envelope, nonce, &keys.channel(), Kind::Packet, &content).ok()
+        });
+        asking.withdraw = sealed.map(|envelope| SealedItem {
+            entry: entropy.entry(),
+            envelope,
+        });
+    }
+
+    /// Asks without its owner's wish: [`must_ask`](Self::must_ask).
+    pub(super) fn ask_by_itself(
+        &mut self,
+        me: &Me,
+        now: Time,
+        entropy: &mut Entropy,
+    ) -> Result<Batch, Error> {
+        let mut batch = self.ask(me, now, entropy)?;
+        if let Some(asking) = &mut self.record.asking {
+            asking.by_owner = false;
+        }
+        self.save_record(&mut batch)?;
+        Ok(batch)
+    }
+
     /// Whether this device asks by itself: it lost the thread, or waited in vain in a channel that came back.
     pub(super) fn must_ask(&self, now: Time) -> bool {
         let days = |since: Time| now.as_secs().saturating_sub(since.as_secs()) / DAY;
@@ -120,11 +159,14 @@ impl Case {
             })
         };
         if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
-            if !asking.placed {
+            if !asking.placed || asking.withdraw.is_some() {
+                let asked = || (asking.entry, asking.envelope.clone());
+                let withdrawn = |item: &SealedItem| (item.entry, item.envelope.clone());
+                let (id, envelope) = asking.withdraw.as_ref().map_or_else(asked, withdrawn);
                 let items = vec![Item {
                     kind: Kind::Packet,
-                    id: asking.entry,
-                    envelope: asking.envelope.clone(),
+                    id,
+                    envelope,
                 }];
                 let append = Append { within: None, items };
                 return next(Call::new(&mailbox.writer(), append), Purpose::Ask);
@@ -149,7 +191,7 @@ impl Case {
     /// The mailbox that the next call goes to.
     pub(super) fn rescue_mailbox(&self) -> Option<Mailbox> {
         if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
-            if !asking.placed {
+            if !asking.placed || asking.withdraw.is_some() {
                 return Some(RescueKeys::derive(&seeds.to_counsel).mailbox());
             }
             if !self.round.answers_read {
@@ -163,8 +205,10 @@ impl Case {
 
     pub(super) fn ask_placed(&mut self) -> Result<Turn, Error> {
         let mut turn = Turn::default();
-        if let Some(asking) = &mut self.record.asking {
-            asking.placed = true;
+        match &mut self.record.asking {
+            Some(asking) if asking.withdraw.is_some() => self.record.asking = None,
+            Some(asking) => asking.placed = true,
+            None => {}
         }
         self.save_record(&mut turn.batch)?;
         Ok(turn)
@@ -267,11 +311,16 @@ impl Case {
         };
         let keys = RescueKeys::derive(&rescue.seeds.to_counsel);
         let before = rescue.cursor;
-        let mut asks = Vec::new();
+        let (mut asks, mut withdrawn) = (Vec::new(), false);
         let from = follow_cursor(&mut rescue.cursor, &page);
         for (slot, envelope) in here(&page, from) {
-            if let Some(Rescue::Ask { package, .. }) = open(&keys, envelope) {
-                asks.push(package);
+            match open(&keys, envelope) {
+                Some(Rescue::Ask { package, .. }) => asks.push(package),
+                Some(Rescue::Withdraw) => {
+                    asks.clear();
+                    withdrawn = true;
+                }
+                Some(Rescue::Answer(_)) | None => {}
             }
             advance(&mut rescue.cursor, slot);
         }
@@ -286,6 +335,9 @@ impl Case {
             inspect_package(package, now.as_secs())
                 .is_ok_and(|info| behind_leaf(&info.credential, &info.signature_key) == Some(*identity))
         };
+        if withdrawn {
+            self.record.asks.retain(|ask| ask.identity != *identity);
+        }
         if let Some(package) = asks.into_iter().rfind(theirs) {
             self.record.asks.retain(|ask| ask.identity != *identity);
             self.record.asks.push(Ask {
@@ -349,6 +401,8 @@ pub fn request(
         entry: entropy.entry(),
         envelope,
         placed: false,
+        by_owner: true,
+        withdraw: None,
         cursor: None,
     };
     Ok((asking, package))
@@ -358,7 +412,7 @@ pub fn request(
 pub fn answer(seeds: &RescueSeeds, envelope: &Envelope) -> Option<Packet> {
     match open(&RescueKeys::derive(&seeds.to_member), Some(envelope))? {
         Rescue::Answer(packet) => Some(packet),
-        Rescue::Ask { .. } => None,
+        Rescue::Ask { .. } | Rescue::Withdraw => None,
     }
 }
 

@@ -116,7 +116,7 @@ impl Case {
             return Ok(None);
         }
         if self.must_ask(now) {
-            let batch = self.ask(me, now, entropy)?;
+            let batch = self.ask_by_itself(me, now, entropy)?;
             return Ok(self.next_rescue().map(|next| Next { batch, ..next }));
         }
         if self.record.standing == Standing::Lost {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use martlet::view::{CaseView, LetterView, Standing, Warning, name_of};
+use martlet::view::{CaseView, LetterKind, LetterView, Standing, Warning, name_of};
 use martlet_proto::{Time, letter::LetterId};
 
 use super::{Outcome, World, device::Device};
@@ -105,7 +105,7 @@ impl World {
             return Err(wrong("is not done with"));
         }
         if !view.warnings.is_empty() {
-            return Err(wrong("is warned about"));
+            return Err(format!("{}: {:?}", wrong("is warned about"), view.warnings));
         }
         if view.unread > 0 || view.unsent > 0 {
             return Err(wrong("counts wrongly in"));
@@ -117,7 +117,7 @@ impl World {
         Ok(Shown {
             me: mine.ok_or_else(|| wrong("is not in"))?.member.clone(),
             epoch_code: safety.map_err(|error| wrong(&error.to_string()))?.epoch_code,
-            letters: case.letters(me, false),
+            letters: without_notices(case.letters(me, false)),
         })
     }
 
@@ -168,7 +168,7 @@ impl World {
                 for case in &device.memory.cases {
                     let of_case = self.written.iter().filter(|letter| letter.case == *case.id());
                     let wrote: BTreeSet<LetterId> = of_case.map(|letter| letter.id).collect();
-                    let letters = case.letters(&device.memory.me, false);
+                    let letters = without_notices(case.letters(&device.memory.me, false));
                     let foreign = letters.iter().any(|letter| !wrote.contains(&letter.id));
                     if !cases.contains(case.id()) || foreign || letters.len() != wrote.len() {
                         return Err(format!("{} holds what is not theirs", person.name));
@@ -178,6 +178,14 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Letters that people wrote: each device makes notices for itself.
+fn without_notices(letters: Vec<LetterView>) -> Vec<LetterView> {
+    let written = letters
+        .into_iter()
+        .filter(|letter| letter.kind != LetterKind::Notice);
+    written.collect()
 }
 
 /// All that a device's owner sees.

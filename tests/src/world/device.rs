@@ -209,6 +209,7 @@ impl Device {
     pub(super) fn wake(&mut self) {
         for case in &mut self.memory.cases {
             case.look_again();
+            case.look_for_asks();
             self.due.insert(Job::Case(*case.id()));
         }
         let invites = self.memory.invites.keys();
