@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Usage},
     me::Me,
     mls::{Change, Group},
-    record::{InviteRecord, OutRecord, RescueRecord, SealedItem, encode},
+    record::{InviteRecord, MemberRecord, OutRecord, RescueRecord, SealedItem, encode},
     vault::Batch,
     verified::Verified,
 };
@@ -197,14 +197,38 @@ pub(super) fn welcomed(
     let group = Group::join(entropy.secret(), me.leaf(), private, &packet.welcome).map_err(|_| junk())?;
     let context = parse_context(&group.context().map_err(internal)?)?;
     let leaves: Vec<judge::LeafKeys> = group.members().iter().map(judge::LeafKeys::from).collect();
+    // Whoever knows old key packages of counsel's can put her into a group of their own, but not sign for her.
     let committer = match &context.committer {
-        Some(committer) => judge::is_counsel(&context, &leaves, committer),
+        Some(committer) => {
+            judge::is_counsel(&context, &leaves, committer) && group.welcomed_by() == Some(*committer)
+        }
         None => true,
     };
     if !committer || !judge::fits(&context, &leaves) || context.role(&me.identity().public()).is_none() {
         return Err(junk());
     }
     Ok((group, context))
+}
+
+/// As [`welcomed`], back into a case: by a committer whose owner was counsel as far as this device knows.
+pub(super) fn welcomed_back(
+    me: &Me,
+    members: &[MemberRecord],
+    packet: &Packet,
+    private: &[u8],
+    entropy: &mut Entropy,
+) -> Result<(Group, CaseContext), Error> {
+    let (group, context) = welcomed(me, packet, private, entropy)?;
+    let leaves = group.members();
+    let mut leaves = leaves.iter().map(judge::LeafKeys::from);
+    let committer = leaves.find(|leaf| Some(leaf.key) == context.committer);
+    let identity = committer.and_then(|leaf| leaf.identity);
+    let counsel = |known: &MemberRecord| Some(known.identity) == identity && known.role == Role::Counsel;
+    if members.iter().any(counsel) {
+        Ok((group, context))
+    } else {
+        Err(junk())
+    }
 }
 
 /// The right to seal that a packet brings, if it is that of the epoch.

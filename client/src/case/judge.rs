@@ -313,6 +313,44 @@ mod tests {
         );
     }
 
+    /// What Amal makes of a Welcome into a group that somebody founded, in which Ines is said to commit.
+    fn welcomed_into(cast: &mut Cast, founder: usize) -> bool {
+        let people = [
+            (&cast.me[0], Role::Client),
+            (&cast.me[1], Role::Counsel),
+            (&cast.me[4], Role::Interpreter),
+        ];
+        let context = context(&people, Some(&cast.me[1]));
+        let bytes = postcard::to_allocvec(&context).unwrap();
+        let seed = cast.entropy.secret();
+        let mut group = Group::create(seed, cast.me[founder].leaf(), &GROUP, &bytes, None).unwrap();
+        let (amal, private) = cast.package(0);
+        let others = [1, 4].into_iter().filter(|of| *of != founder);
+        let mut add: Vec<Vec<u8>> = others.map(|of| cast.package(of).0).collect();
+        add.push(amal);
+        let commit = group.commit(Change {
+            add,
+            ..Change::default()
+        });
+        let packet = martlet_proto::case::Packet {
+            welcome: commit.unwrap().welcome.unwrap(),
+            admission: None,
+            rescue: None,
+            secrets: None,
+        };
+        super::super::begin::welcomed(&cast.me[0], &packet, &private, &mut cast.entropy).is_ok()
+    }
+
+    #[test]
+    fn nobody_welcomes_in_counsels_name() {
+        let mut cast = Cast::new();
+        assert!(welcomed_into(&mut cast, 1));
+        assert!(
+            !welcomed_into(&mut cast, 4),
+            "Dan, with a true key package of Ines's"
+        );
+    }
+
     #[test]
     fn a_leaf_that_its_identity_does_not_vouch_for_is_nobodys() {
         let mut cast = Cast::new();

@@ -14,7 +14,7 @@ use martlet_proto::{
 
 use super::{
     Case, Next, Purpose, Turn,
-    begin::{kept, rescue_records, welcomed},
+    begin::{kept, rescue_records, welcomed_back},
     commit::seeds_of,
 };
 use crate::{
@@ -68,7 +68,7 @@ impl Case {
         now: Time,
         entropy: &mut Entropy,
     ) -> Result<(Self, Batch), Error> {
-        let (group, context) = welcomed(me, &packet, private, entropy)?;
+        let (group, context) = welcomed_back(me, &record.members, &packet, private, entropy)?;
         if group.id() != record.id {
             return Err(Error::Protocol("a Welcome into another case"));
         }
@@ -260,9 +260,9 @@ impl Case {
         entropy: &mut Entropy,
         turn: &mut Turn,
     ) -> Result<bool, Error> {
-        let mut packages = self.packages.iter();
+        let (mut packages, members) = (self.packages.iter(), &self.record.members);
         let Some((group, context)) =
-            packages.find_map(|private| welcomed(me, &packet, private, entropy).ok())
+            packages.find_map(|private| welcomed_back(me, members, &packet, private, entropy).ok())
         else {
             return Ok(false);
         };

@@ -33,6 +33,8 @@ pub struct Group {
     group: MlsGroup,
     provider: Provider,
     signer: LeafSigner,
+    /// Until the next start: the leaf key that signed the Welcome by which it was joined.
+    welcomed_by: Option<[u8; 32]>,
 }
 
 impl std::fmt::Debug for Group {
@@ -79,6 +81,7 @@ impl Group {
             group: group.ok_or(MlsError::Internal)?,
             provider,
             signer,
+            welcomed_by: None,
         })
     }
 
@@ -109,14 +112,20 @@ impl Group {
             .padding_size(0)
             .number_of_resumption_psks(0)
             .build();
-        let group = StagedWelcome::build_from_welcome(&provider, &config, welcome)
+        let staged = StagedWelcome::build_from_welcome(&provider, &config, welcome)
             .and_then(|builder| builder.skip_lifetime_validation().build())
-            .and_then(|staged| staged.into_group(&provider))
+            .map_err(|why| refusal::welcome(&why))?;
+        let by = staged.welcome_sender().map_err(|_| MlsError::Malformed)?;
+        let by = by.signature_key().as_slice().try_into();
+        let by: [u8; 32] = by.map_err(|_| MlsError::Malformed)?;
+        let group = staged
+            .into_group(&provider)
             .map_err(|why| refusal::welcome(&why))?;
         let group = Self {
             group,
             provider,
             signer: LeafSigner::from(leaf),
+            welcomed_by: Some(by),
         };
         if group.group.ciphersuite() != SUITE || staged::context(group.group.extensions()).is_none() {
             return Err(MlsError::Unsupported);
@@ -149,8 +158,14 @@ impl Group {
             group,
             provider,
             signer: LeafSigner::from(leaf),
+            welcomed_by: None,
         }
         .check_leaf()
+    }
+
+    /// The leaf key that signed the Welcome, in the program that joined by it.
+    pub fn welcomed_by(&self) -> Option<[u8; 32]> {
+        self.welcomed_by
     }
 
     /// The group's id.
