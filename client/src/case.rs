@@ -12,21 +12,26 @@ mod homes;
 mod judge;
 mod letters;
 mod members;
+mod plan;
 mod read;
 pub mod rescue;
 mod send;
 mod show;
 mod tend;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use martlet_proto::{
-    Answer, Call, ChannelId, Grant, Keeper, Reader, Refusal, Time, Token, TokenHash, Writer,
+    Admission, Answer, Bind, Call, ChannelId, Class, Grant, Keeper, Open, Reader, Refusal, Time, Token,
+    TokenHash, Writer,
     card::Mailbox,
     case::{CaseContext, RescueSeeds, Role},
     derive::EpochKeys,
     device::Joining,
     letter::LetterId,
+    link::RelayAddress,
 };
 
 use crate::{
@@ -84,6 +89,8 @@ struct Round {
     answers_read: bool,
     /// Members whose asking is still to be read.
     asks_unread: Vec<[u8; 32]>,
+    /// The commit that waits for the next epoch's channel to be opened.
+    draft: Option<commit::Draft>,
 }
 
 /// What follows from the group's present epoch.
@@ -118,6 +125,18 @@ impl Epoch {
             token: self.keys.write.clone(),
         }
     }
+
+    /// The call that opens the channel.
+    fn open(&self, admission: Option<&Admission>) -> Call {
+        let open = Open {
+            class: Class::Case,
+            read: self.keys.read.hash(),
+            keep: self.context.keep,
+            bind: Bind::NONE,
+            admission: admission.cloned(),
+        };
+        Call::new(&self.writer(), open)
+    }
 }
 
 /// What a call was made for.
@@ -133,6 +152,8 @@ pub enum Purpose {
     Read,
     /// Sending letters: the items of the outbox.
     Letters(Vec<u64>),
+    /// Opening the channel of the epoch that a commit of one's own leads to.
+    Draft,
     /// Sending a commit of one's own.
     Commit,
     /// Asking counsel to be taken in again.
@@ -151,6 +172,20 @@ pub struct Next {
     pub call: Call,
     /// What it is for: goes back into [`Case::answered`].
     pub purpose: Purpose,
+    /// Where it goes, if not to the relay where the case is: if that one is out of reach, [`Case::stay`].
+    pub relay: Option<RelayAddress>,
+}
+
+impl Next {
+    /// A call for which nothing must be durable before.
+    fn new(call: Call, purpose: Purpose) -> Self {
+        Self {
+            batch: Batch::default(),
+            call,
+            purpose,
+            relay: None,
+        }
+    }
 }
 
 /// What followed from an answer: make the batch durable before anything else, then tell the events.
@@ -202,8 +237,12 @@ impl Case {
         entropy: &mut Entropy,
     ) -> Result<Self, Error> {
         let keys: CaseKeys = decode(ratchet)?;
-        let group = Group::from_blob(entropy.secret(), me.leaf(), &keys.group)
+        let mut group = Group::from_blob(entropy.secret(), me.leaf(), &keys.group)
             .map_err(|_| Error::VaultDamaged("a case's group"))?;
+        if keys.pending.is_none() && group.has_pending() {
+            // A draft that was never signed.
+            group.clear_pending().map_err(internal)?;
+        }
         let epoch = Epoch::of(&group)?;
         let by_id = letters
             .iter()
@@ -320,6 +359,11 @@ impl Case {
                 Ok(Turn::default())
             }
             (Purpose::Open, Ok(Answer::Tip(tip))) => self.opened(&tip, now),
+            (Purpose::Draft, Ok(Answer::Tip(tip))) => self.draft_opened(me, &tip, entropy),
+            (Purpose::Draft, Err(refusal)) => {
+                self.drop_draft();
+                Err(Error::Refused(refusal))
+            }
             (Purpose::Read, Ok(Answer::Slots(slots))) => self.take_slots(me, slots, now, entropy),
             (Purpose::Letters(sent), Ok(Answer::Placed(placed))) => self.letters_placed(&sent, &placed, now),
             (Purpose::Commit, Ok(Answer::Placed(_))) | (Purpose::Letters(_), Err(Refusal::Sealed)) => {
@@ -434,8 +478,8 @@ fn member(identity: [u8; 32], name: &str, role: Role) -> MemberRecord {
 struct Beginning {
     id: [u8; 16],
     label: String,
-    relay: martlet_proto::link::RelayAddress,
-    admission: Option<martlet_proto::Admission>,
+    relay: RelayAddress,
+    admission: Option<Admission>,
     rescue: Option<RescueSeeds>,
     rescues: Vec<RescueRecord>,
     commit_due: bool,

@@ -1,7 +1,7 @@
 //! What the vault keeps, in postcard. Every record begins its life here and nowhere else.
 
 use martlet_proto::{
-    Admission, Cursor, Day, EntryId, Envelope, Head, Keeper, Secret, Seq, Time, Token,
+    Admission, Cursor, Day, EntryId, Envelope, Head, Incarnation, Keeper, Secret, Seq, Time, Token,
     card::{Inbox, Mailbox, Uses},
     case::{Home, Person, RescueSeeds, Role},
     derive::Keys,
@@ -383,6 +383,8 @@ pub struct Asking {
 /// How far an epoch's channel was read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Reading {
+    /// The incarnation that the commit or the packet named which led here.
+    pub named: Option<Incarnation>,
     /// The next position, and the chain up to it; nothing before the first answer.
     pub at: Option<(Cursor, Head)>,
     /// The chain at earlier positions, to be held against what letters say; the newest last.
@@ -424,6 +426,8 @@ pub struct PendingCommit {
     pub items: Vec<SealedItem>,
     /// The right to seal the next epoch's channel.
     pub keep: Token<Keeper>,
+    /// The incarnation of that channel.
+    pub next: Incarnation,
     /// The rescue channels of the next epoch's members.
     pub rescues: Vec<RescueRecord>,
     /// What goes out once the commit is in the log.

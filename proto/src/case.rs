@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Admission, Day, Keeper, Secret, Token, TokenHash, limits, link::RelayAddress};
+use crate::{Admission, Day, Incarnation, Keeper, Secret, Token, TokenHash, limits, link::RelayAddress};
 
 /// The MLS cipher suite of every case: `MLS_256_XWING_CHACHA20POLY1305_SHA256_Ed25519`.
 pub const SUITE: u16 = 0x004D;
@@ -151,6 +151,8 @@ impl CaseContext {
 pub struct SignedCommit {
     /// The leaf signature key of the device that made it.
     pub leaf: [u8; 32],
+    /// The incarnation of the next epoch's channel: its maker opened it before signing.
+    pub next: Incarnation,
     /// The MLS commit (MLSMessage).
     pub message: Vec<u8>,
     /// By the leaf key over [`signed`](Self::signed).
@@ -158,9 +160,11 @@ pub struct SignedCommit {
 }
 
 impl SignedCommit {
-    /// The bytes that the leaf key signs: label ‖ MLS group id ‖ epoch (u64, big-endian) ‖ MLSMessage.
-    pub fn signed(group: &[u8; 16], epoch: u64, message: &[u8]) -> Vec<u8> {
-        [COMMIT_SIGNED_AS, group, &epoch.to_be_bytes(), message].concat()
+    /// The bytes that the leaf key signs: label ‖ MLS group id ‖ epoch that ends (u64, big-endian) ‖ incarnation of the
+    /// next epoch's channel ‖ MLSMessage.
+    pub fn signed(group: &[u8; 16], epoch: u64, next: &Incarnation, message: &[u8]) -> Vec<u8> {
+        let epoch = epoch.to_be_bytes();
+        [COMMIT_SIGNED_AS, group, &epoch, next.as_bytes(), message].concat()
     }
 }
 
@@ -206,6 +210,8 @@ pub struct Packet {
     pub rescue: Option<RescueSeeds>,
     /// For counsel only.
     pub secrets: Option<CounselSecrets>,
+    /// The incarnation of the channel of the epoch that the Welcome leads to; none in first contact.
+    pub incarnation: Option<Incarnation>,
 }
 
 /// What stands in the entries of rescue channels, in postcard, in an envelope of kind packet. SPEC.md 10.4.

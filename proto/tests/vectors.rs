@@ -208,7 +208,12 @@ fn check(name: &str, v: &Value) {
         "signed commit" => {
             let commit: SignedCommit = whole(&bytes(v, "commit"), name);
             let group: [u8; 16] = bytes(v, "group").try_into().unwrap();
-            let signed = SignedCommit::signed(&group, v["epoch"].as_u64().unwrap(), &commit.message);
+            let signed = SignedCommit::signed(
+                &group,
+                v["epoch"].as_u64().unwrap(),
+                &commit.next,
+                &commit.message,
+            );
             assert_eq!(signed, bytes(v, "signed"), "{name}");
             assert_eq!(
                 postcard::to_allocvec(&commit).unwrap(),
@@ -1310,6 +1315,7 @@ fn cards(to: &mut Files) {
         admission: None,
         rescue: Some(seeds),
         secrets: Some(secrets),
+        incarnation: Some(Incarnation::new(run(6))),
     };
     for (name, what, rescue) in [
         (
@@ -1328,6 +1334,7 @@ fn cards(to: &mut Files) {
     }
     let commit = SignedCommit {
         leaf: run(3),
+        next: Incarnation::new(run(6)),
         message: vec![9, 8, 7],
         signature,
     };
@@ -1340,7 +1347,7 @@ fn cards(to: &mut Files) {
         "the encoding, and the bytes that are signed; the signature is not real",
         json!({
             "commit": hex::encode(postcard::to_allocvec(&commit).unwrap()), "group": hex::encode(group), "epoch": 5,
-            "signed": hex::encode(SignedCommit::signed(&group, 5, &commit.message)),
+            "signed": hex::encode(SignedCommit::signed(&group, 5, &commit.next, &commit.message)),
         }),
     );
     put(

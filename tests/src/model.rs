@@ -6,7 +6,8 @@
 //!
 //! Not covered: bytes, keys and MLS itself (other tests); clocks (an expiry is a step that may come at any time); receipts
 //! as letters (a receipt is what the client learns when counsel has read); what a removed device still reads of its own
-//! epochs, which nothing can prevent; the number of counsel devices beyond two; and loss of a relay's disk.
+//! epochs, which nothing can prevent; the number of counsel devices beyond two; loss of a relay's disk; and that a device which asks because its channel was
+//! lost goes on beside asking (here it stops).
 
 pub mod case;
 pub mod fork;
@@ -41,6 +42,8 @@ pub enum Rule {
     OpenAgain,
     /// 7: and in such a channel nobody writes letters.
     NoLettersInUnfamiliar,
+    /// 7: the committer opens the next channel before it seals, and its commit names the incarnation.
+    NamedIncarnation,
     /// 8: commits outlive letters.
     CommitsOutlive,
     /// 9: there are no standalone proposals.

@@ -81,6 +81,7 @@ impl Case {
                 keep,
                 rescues: vec![(me.identity().public(), seeds.clone())],
             }),
+            incarnation: None,
         };
         let contact = OutRecord::Packet {
             to: card.inbox.mailbox.clone(),
@@ -150,7 +151,8 @@ impl Case {
             commit_due: first,
         }
         .record(&context, now);
-        let case = Self::begin(index, record, group, keep)?;
+        let mut case = Self::begin(index, record, group, keep)?;
+        case.record.reading.named = packet.incarnation;
         let mut batch = Batch::default();
         case.save(&mut batch)?;
         Ok((case, batch))

@@ -1,44 +1,30 @@
 //! Commits of this device: from wishes to a commit, its Welcomes, and everybody's new secrets. SPEC.md 10.2.
 
 use martlet_proto::{
-    Call, Envelope, Grant, Kind, Seal, Time,
-    call::Item,
+    Call, Envelope, Grant, Incarnation, Kind, Seal, Time,
+    call::{Item, Tip},
     card::Mailbox,
-    case::{
-        CaseContext, CounselSecrets, Home, KeepShare, Packet, Person, Rescue, RescueSeeds, Role, SignedCommit,
-    },
+    case::{CounselSecrets, KeepShare, Packet, Rescue, RescueSeeds, Role, SignedCommit},
     derive::RescueKeys,
     envelope::NONCE,
-    limits::{COMMIT_GAP_SECS, HOMES_MAX, PERSON_DEVICES_MAX},
+    limits::COMMIT_GAP_SECS,
 };
 
-use super::{Case, Next, Purpose, internal, keep_info};
+use super::{
+    Case, Epoch, Next, Purpose, Turn, internal, keep_info,
+    plan::{Invitation, Plan},
+};
 use crate::{
     contact::seal_packet,
     entropy::Entropy,
     error::{Error, Usage},
     identity::{behind_leaf, sign_with_leaf},
     me::Me,
-    mls::{Change, Commit, Member, describe_package},
+    mls::{Change, Commit, Group},
     record::{PendingCommit, RescueRecord, SealedItem, Wish, encode},
     sealed,
     vault::Batch,
 };
-
-/// A commit that is being put together.
-struct Plan {
-    context: CaseContext,
-    rescues: Vec<RescueRecord>,
-    /// Leaves to remove, and key packages to add.
-    remove: Vec<u32>,
-    add: Vec<Vec<u8>>,
-    /// Devices that are removed and added: they stay, with the same leaf key.
-    again: Vec<[u8; 32]>,
-    /// Who is to be told by a packet.
-    invite: Vec<Invitation>,
-    /// Whether the Welcome goes into the log.
-    refreshes: bool,
-}
 
 /// What a commit sends: entries that are sealed in together, and packets for mailboxes once they are.
 struct Outgoing {
@@ -46,12 +32,15 @@ struct Outgoing {
     packets: Vec<(Mailbox, SealedItem)>,
 }
 
-/// Where a Welcome goes besides the log.
-enum Invitation {
-    /// Into the inbox of somebody new.
-    Inbox(Box<martlet_proto::card::Inbox>, [u8; 32]),
-    /// Into the rescue channel of somebody who asked.
-    Rescue([u8; 32]),
+/// A commit that is neither signed nor kept yet. Whoever dies now drafts another one.
+pub(super) struct Draft {
+    plan: Plan,
+    secrets: CounselSecrets,
+    commit: Commit,
+    /// What it leads to.
+    epoch: Epoch,
+    /// How many wishes, from the first on, it fulfils.
+    wishes: usize,
 }
 
 impl Case {
@@ -85,7 +74,7 @@ impl Case {
         entitled && due
     }
 
-    pub(super) fn next_commit(&self, batch: Batch) -> Option<Next> {
+    pub(super) fn next_commit(&self) -> Option<Next> {
         let (pending, keep) = (self.pending.as_ref()?, self.keep.as_ref()?);
         let items = pending.items.iter().map(|item| Item {
             kind: Kind::Commit,
@@ -101,16 +90,12 @@ impl Case {
             within,
             items: items.collect(),
         };
-        Some(Next {
-            batch,
-            call: Call::new(&grant, seal),
-            purpose: Purpose::Commit,
-        })
+        Some(Next::new(Call::new(&grant, seal), Purpose::Commit))
     }
 
-    /// Makes the commit that refreshes this device's keys, makes it the committer, and fulfils the wishes. It stays
-    /// pending.
-    pub(super) fn make_commit(&mut self, me: &Me, entropy: &mut Entropy) -> Result<Batch, Error> {
+    /// Drafts the commit that refreshes this device's keys, makes it the committer, and fulfils the wishes. It is signed
+    /// when the channel that it leads to is open.
+    pub(super) fn draft_commit(&mut self, me: &Me, entropy: &mut Entropy) -> Result<(), Error> {
         let wishes = self.record.wishes.len();
         let mut plan = self.plan(me, entropy);
         let keep = entropy.keeper();
@@ -131,55 +116,122 @@ impl Case {
             context: Some(encode(&plan.context)?.to_vec()),
             aad: encode(&shares)?.to_vec(),
         };
-        let sealed = self
+        let drafted = self
             .group
             .commit(change)
             .map_err(|_| Error::Usage(Usage::Change))
-            .and_then(|commit| self.seal_commit(me, &plan, &secrets, commit, entropy));
-        let mut batch = Batch::default();
-        match sealed {
+            .and_then(|commit| Ok((commit, self.epoch_after(me, entropy)?)));
+        match drafted {
+            Ok((commit, epoch)) => {
+                self.round.draft = Some(Draft {
+                    plan,
+                    secrets,
+                    commit,
+                    epoch,
+                    wishes,
+                });
+                Ok(())
+            }
+            Err(error) => Err(self.give_up_wishes(error)),
+        }
+    }
+
+    /// What cannot be done must not be tried for ever.
+    fn give_up_wishes(&mut self, error: Error) -> Error {
+        self.drop_draft();
+        self.record.wishes.clear();
+        error
+    }
+
+    /// The epoch that the commit just made leads to.
+    fn epoch_after(&self, me: &Me, entropy: &mut Entropy) -> Result<Epoch, Error> {
+        let blob = self.group.to_blob().map_err(internal)?;
+        let mut next = Group::from_blob(entropy.secret(), me.leaf(), &blob).map_err(internal)?;
+        next.merge_pending().map_err(internal)?;
+        Epoch::of(&next)
+    }
+
+    /// The call that opens the channel of the epoch that the draft leads to, on the relay where that will be.
+    pub(super) fn next_draft(&self) -> Option<Next> {
+        let draft = self.round.draft.as_ref()?;
+        let home = draft.plan.context.homes.first()?;
+        let elsewhere = home.relay != self.record.relay;
+        let admission = home.admission.as_ref().or(self.record.admission.as_ref());
+        Some(Next {
+            relay: elsewhere.then(|| home.relay.clone()),
+            ..Next::new(draft.epoch.open(admission), Purpose::Draft)
+        })
+    }
+
+    /// The next epoch's channel is open: the commit names its incarnation, is signed, sealed, and waits to be sent.
+    pub(super) fn draft_opened(&mut self, me: &Me, tip: &Tip, entropy: &mut Entropy) -> Result<Turn, Error> {
+        let mut turn = Turn::default();
+        let Some(draft) = self.round.draft.take() else {
+            return Ok(turn);
+        };
+        match self.seal_commit(me, &draft, tip.incarnation, entropy) {
             Ok(Outgoing { items, packets }) => {
                 self.pending = Some(PendingCommit {
                     items,
-                    keep,
-                    rescues: plan.rescues,
+                    keep: draft.secrets.keep,
+                    next: tip.incarnation,
+                    rescues: draft.plan.rescues,
                     packets,
-                    wishes,
+                    wishes: draft.wishes,
                 });
-                self.save(&mut batch)?;
-                Ok(batch)
+                self.save(&mut turn.batch)?;
+                Ok(turn)
             }
-            Err(error) => {
-                // What cannot be done must not be tried for ever.
-                self.group.clear_pending().map_err(internal)?;
-                self.record.wishes.clear();
-                Err(error)
-            }
+            Err(error) => Err(self.give_up_wishes(error)),
         }
+    }
+
+    /// Forgets a commit that was neither signed nor kept: nobody else has seen anything of it.
+    pub(super) fn drop_draft(&mut self) {
+        self.round.draft = None;
+        if self.pending.is_none() && self.group.has_pending() {
+            // It fails only where nothing is pending.
+            let _ = self.group.clear_pending();
+        }
+    }
+
+    /// The relay that the case was to move to does not answer, or does not let this device in: the case stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] if the record cannot be written.
+    pub fn stay(&mut self) -> Result<Batch, Error> {
+        self.drop_draft();
+        let moves = |wish: &Wish| matches!(wish, Wish::Move { .. });
+        self.record.wishes.retain(|wish| !moves(wish));
+        let mut batch = Batch::default();
+        self.save_record(&mut batch)?;
+        Ok(batch)
     }
 
     fn seal_commit(
         &self,
         me: &Me,
-        plan: &Plan,
-        secrets: &CounselSecrets,
-        commit: Commit,
+        draft: &Draft,
+        next: Incarnation,
         entropy: &mut Entropy,
     ) -> Result<Outgoing, Error> {
-        let signed = SignedCommit::signed(&self.record.id, self.group.epoch(), &commit.message);
+        let message = &draft.commit.message;
+        let signed = SignedCommit::signed(&self.record.id, self.group.epoch(), &next, message);
         let signed = SignedCommit {
             leaf: *me.leaf_public(),
+            next,
             signature: sign_with_leaf(&me.leaf().signer, &signed),
-            message: commit.message,
+            message: message.clone(),
         };
         let mut items = vec![self.seal_item(&encode(&signed)?, entropy)?];
-        let welcome = commit.welcome.unwrap_or_default();
-        if plan.refreshes {
-            items.push(self.seal_item(&welcome, entropy)?);
+        if draft.plan.refreshes {
+            let welcome = draft.commit.welcome.as_deref();
+            items.push(self.seal_item(welcome.unwrap_or_default(), entropy)?);
         }
         let mut packets = Vec::new();
-        for invitation in &plan.invite {
-            packets.push(self.seal_invitation(plan, invitation, secrets, &welcome, entropy)?);
+        for invitation in &draft.plan.invite {
+            packets.push(self.seal_invitation(draft, invitation, next, entropy)?);
         }
         Ok(Outgoing { items, packets })
     }
@@ -202,20 +254,21 @@ impl Case {
 
     fn seal_invitation(
         &self,
-        plan: &Plan,
+        draft: &Draft,
         invitation: &Invitation,
-        secrets: &CounselSecrets,
-        welcome: &[u8],
+        next: Incarnation,
         entropy: &mut Entropy,
     ) -> Result<(Mailbox, SealedItem), Error> {
+        let plan = &draft.plan;
         let (Invitation::Inbox(_, identity) | Invitation::Rescue(identity)) = invitation;
         let seeds = seeds_of(&plan.rescues, identity);
         let counsel = plan.context.role(identity) == Some(Role::Counsel);
         let packet = Packet {
-            welcome: welcome.to_vec(),
+            welcome: draft.commit.welcome.clone().unwrap_or_default(),
             admission: self.record.admission.clone(),
             rescue: seeds.cloned(),
-            secrets: counsel.then(|| secrets.clone()),
+            secrets: counsel.then(|| draft.secrets.clone()),
+            incarnation: Some(next),
         };
         let (to, envelope) = match (invitation, seeds) {
             (Invitation::Inbox(inbox, _), _) => {
@@ -237,57 +290,6 @@ impl Case {
             envelope,
         };
         Ok((to, sealed))
-    }
-
-    /// What the wishes come to, in their order. Those that time has overtaken come to nothing.
-    fn plan(&self, me: &Me, entropy: &mut Entropy) -> Plan {
-        let members = self.group.members();
-        let mut plan = Plan {
-            context: self.epoch.context.clone(),
-            rescues: self.record.rescues.clone(),
-            remove: Vec::new(),
-            add: Vec::new(),
-            again: Vec::new(),
-            invite: Vec::new(),
-            refreshes: false,
-        };
-        for wish in &self.record.wishes {
-            match wish {
-                Wish::Add {
-                    person,
-                    packages,
-                    inbox,
-                } => plan.add_person(person, packages, inbox, entropy),
-                Wish::Remove { identity } if *identity != me.identity().public() => {
-                    plan.remove_person(identity, &members);
-                }
-                Wish::Refresh { leaf, package } => plan.refresh(leaf, package, &members),
-                Wish::Readmit { identity, package } => plan.readmit(identity, package, &members),
-                Wish::Move { home } => {
-                    plan.context
-                        .homes
-                        .retain(|known| known.relay.pin != home.relay.pin);
-                    plan.context.homes.insert(0, home.clone());
-                    plan.context.homes.truncate(HOMES_MAX);
-                }
-                Wish::Fallback { home } => {
-                    let known = |known: &Home| known.relay.pin == home.relay.pin;
-                    if !plan.context.homes.iter().any(known) && plan.context.homes.len() < HOMES_MAX {
-                        plan.context.homes.push(home.clone());
-                    }
-                }
-                Wish::Device { identity, package } => plan.add_device(identity, package, &members),
-                Wish::WithoutDevice { leaf } if leaf != me.leaf_public() => {
-                    plan.remove_device(leaf, &members);
-                }
-                Wish::Retain { side, days } => match side {
-                    Role::Client => plan.context.client_days = *days,
-                    _ => plan.context.counsel_days = *days,
-                },
-                Wish::TakeOver | Wish::Remove { .. } | Wish::WithoutDevice { .. } => {}
-            }
-        }
-        plan
     }
 
     /// The next secrets, sealed to each of counsel's devices that stays.
@@ -317,114 +319,6 @@ impl Case {
         }
         Ok(shares)
     }
-}
-
-impl Plan {
-    fn add_person(
-        &mut self,
-        person: &Person,
-        packages: &[Vec<u8>],
-        inbox: &martlet_proto::card::Inbox,
-        entropy: &mut Entropy,
-    ) {
-        if self.context.person(&person.identity).is_some() {
-            return;
-        }
-        self.context.people.push(person.clone());
-        self.context.people.sort_by_key(|person| person.identity);
-        self.add.extend_from_slice(packages);
-        self.rescues.retain(|rescue| rescue.identity != person.identity);
-        let seeds = RescueSeeds {
-            to_counsel: entropy.secret(),
-            to_member: entropy.secret(),
-        };
-        self.rescues.push(RescueRecord {
-            identity: person.identity,
-            seeds,
-            cursor: None,
-        });
-        self.invite
-            .push(Invitation::Inbox(Box::new(inbox.clone()), person.identity));
-    }
-
-    fn remove_person(&mut self, identity: &[u8; 32], members: &[Member]) {
-        self.context.people.retain(|person| person.identity != *identity);
-        self.rescues.retain(|rescue| rescue.identity != *identity);
-        self.remove_leaves(members, |leaf| identity_of(leaf) == Some(*identity));
-    }
-
-    fn add_device(&mut self, identity: &[u8; 32], package: &[u8], members: &[Member]) {
-        let Ok(info) = describe_package(package) else {
-            return;
-        };
-        let here = members
-            .iter()
-            .filter(|leaf| identity_of(leaf) == Some(*identity))
-            .count();
-        let known = members
-            .iter()
-            .any(|leaf| leaf.signature_key == info.signature_key);
-        if self.context.person(identity).is_some() && !known && here < PERSON_DEVICES_MAX {
-            self.add.push(package.to_vec());
-            self.refreshes = true;
-        }
-    }
-
-    fn remove_device(&mut self, key: &[u8; 32], members: &[Member]) {
-        let Some(leaf) = members.iter().find(|leaf| leaf.signature_key == *key) else {
-            return;
-        };
-        let Some(identity) = identity_of(leaf) else { return };
-        let more = |other: &&Member| {
-            identity_of(other) == Some(identity)
-                && other.index != leaf.index
-                && !self.remove.contains(&other.index)
-        };
-        if members.iter().any(|other| more(&other)) {
-            self.remove_leaves(members, |leaf| leaf.signature_key == *key);
-        } else {
-            self.remove_person(&identity, members);
-        }
-    }
-
-    fn refresh(&mut self, key: &[u8; 32], package: &[u8], members: &[Member]) {
-        if self.remove_leaves(members, |leaf| leaf.signature_key == *key) {
-            self.add.push(package.to_vec());
-            self.again.push(*key);
-            self.refreshes = true;
-        }
-    }
-
-    fn readmit(&mut self, identity: &[u8; 32], package: &[u8], members: &[Member]) {
-        let Ok(info) = describe_package(package) else {
-            return;
-        };
-        if self.context.person(identity).is_none() {
-            return;
-        }
-        let same = |leaf: &Member| leaf.signature_key == info.signature_key;
-        if !self.remove_leaves(members, same) {
-            self.remove_leaves(members, |leaf| identity_of(leaf) == Some(*identity));
-        }
-        self.add.push(package.to_vec());
-        self.invite.push(Invitation::Rescue(*identity));
-    }
-
-    /// Has these leaves removed, unless they are already; says whether there were any.
-    fn remove_leaves(&mut self, members: &[Member], which: impl Fn(&Member) -> bool) -> bool {
-        let mut found = false;
-        for leaf in members.iter().filter(|leaf| which(leaf)) {
-            if !self.remove.contains(&leaf.index) {
-                self.remove.push(leaf.index);
-                found = true;
-            }
-        }
-        found
-    }
-}
-
-fn identity_of(leaf: &Member) -> Option<[u8; 32]> {
-    behind_leaf(&leaf.credential, &leaf.signature_key)
 }
 
 pub(super) fn seeds_of<'a>(rescues: &'a [RescueRecord], identity: &[u8; 32]) -> Option<&'a RescueSeeds> {

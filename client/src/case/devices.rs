@@ -107,6 +107,7 @@ impl Case {
                 admission: self.record.admission.clone(),
                 rescue: self.record.rescue.clone(),
                 secrets,
+                incarnation: self.record.reading.named,
             },
             relay: self.record.relay.clone(),
             label: self.record.label.clone(),
@@ -144,7 +145,8 @@ impl Case {
         for member in &mut record.members {
             member.verified = joining.verified.contains(&member.identity);
         }
-        let case = Self::begin(index, record, group, keep)?;
+        let mut case = Self::begin(index, record, group, keep)?;
+        case.record.reading.named = joining.packet.incarnation;
         let mut batch = Batch::default();
         case.save(&mut batch)?;
         Ok((case, batch))

@@ -1,7 +1,7 @@
 //! From one epoch to the next: commits judged and applied, and what is noted of them. SPEC.md 10.2.
 
 use martlet_proto::{
-    Entry, Envelope, Keeper, Kind, Slot, Token, TokenHash,
+    Entry, Envelope, Incarnation, Keeper, Kind, Slot, Token, TokenHash,
     case::{CaseContext, CounselSecrets, KeepShare, SignedCommit},
     letter::{Letter, NOTICE_KIND},
     limits::COUNSEL_DEVICES_MAX,
@@ -49,7 +49,7 @@ impl Case {
                 Ok(context)
                     if judge::is_valid(&self.epoch.context, &members, &commit.leaf, &staged, &context) =>
                 {
-                    self.merge_theirs(reader, *staged, context, rest)?
+                    self.merge_theirs(reader, *staged, context, commit.next, rest)?
                 }
                 Ok(_) | Err(_) => None,
             },
@@ -90,7 +90,7 @@ impl Case {
             self.put_out(OutRecord::Packet { to, sealed }, &mut reader.turn.batch)?;
         }
         let by = reader.me.identity().public();
-        self.enter_epoch(Some(pending.keep))?;
+        self.enter_epoch(Some(pending.keep), Some(pending.next))?;
         self.go_home(&before.0);
         self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
@@ -107,6 +107,7 @@ impl Case {
         reader: &mut Reader<'_>,
         staged: Staged,
         context: CaseContext,
+        next: Incarnation,
         rest: &[Slot],
     ) -> Result<Option<Flow>, Error> {
         let before = (self.epoch.context.clone(), self.leaves());
@@ -154,7 +155,7 @@ impl Case {
         if let Some(secrets) = secrets {
             self.record.rescues = merged(&self.record.rescues, rescue_records(secrets));
         }
-        self.enter_epoch(keep)?;
+        self.enter_epoch(keep, Some(next))?;
         self.withdraw_ask(reader.entropy);
         self.go_home(&before.0);
         self.hand_over(&before.1, welcome.as_deref(), reader);
@@ -229,11 +230,20 @@ impl Case {
         Ok(Flow::Stop)
     }
 
-    /// The next epoch begins: another channel, other keys; what waits is encrypted again when it is sent.
-    pub(super) fn enter_epoch(&mut self, keep: Option<Token<Keeper>>) -> Result<(), Error> {
+    /// The next epoch begins: another channel, other keys; what waits is encrypted again when it is sent. Its channel is
+    /// known by the incarnation that was named, if one was.
+    pub(super) fn enter_epoch(
+        &mut self,
+        keep: Option<Token<Keeper>>,
+        named: Option<Incarnation>,
+    ) -> Result<(), Error> {
         self.keep = keep;
         self.epoch = Epoch::of(&self.group)?;
-        self.record.reading = Reading::default();
+        self.record.reading = Reading {
+            named,
+            ..Reading::default()
+        };
+        self.round.draft = None;
         self.record.held_since = None;
         self.record
             .warnings

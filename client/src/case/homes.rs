@@ -69,6 +69,7 @@ impl Case {
         self.record.relay = home.relay.clone();
         self.record.admission = home.admission.clone();
         self.record.reading = Reading::default();
+        self.drop_draft();
         self.look_again();
         let mut batch = Batch::default();
         self.save_record(&mut batch)?;

@@ -63,7 +63,7 @@ pub(super) fn is_signed(
     is_counsel(context, &leaves, &commit.leaf)
         && signed_by(
             &commit.leaf,
-            &SignedCommit::signed(group, epoch, &commit.message),
+            &SignedCommit::signed(group, epoch, &commit.next, &commit.message),
             &commit.signature,
         )
 }
@@ -223,9 +223,11 @@ mod tests {
 
         /// Whether a commit that somebody signs as somebody counts as counsel's.
         fn is_signed(&self, by: usize, as_whom: usize, epoch: u64) -> bool {
-            let signed = SignedCommit::signed(&GROUP, epoch, b"commit");
+            let next = martlet_proto::Incarnation::new([7; 16]);
+            let signed = SignedCommit::signed(&GROUP, epoch, &next, b"commit");
             let commit = SignedCommit {
                 leaf: *self.me[as_whom].leaf_public(),
+                next,
                 message: b"commit".to_vec(),
                 signature: sign_with_leaf(&self.me[by].leaf().signer, &signed),
             };
@@ -337,6 +339,7 @@ mod tests {
             admission: None,
             rescue: None,
             secrets: None,
+            incarnation: None,
         };
         super::super::begin::welcomed(&cast.me[0], &packet, &private, &mut cast.entropy).is_ok()
     }

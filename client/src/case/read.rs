@@ -42,17 +42,24 @@ impl Case {
         let mut turn = Turn::default();
         self.round.must_open = false;
         self.round.caught_up = false;
-        match self.record.reading.at {
-            Some((cursor, _)) if cursor.incarnation == tip.incarnation => {}
-            other => {
-                if other.is_some() {
-                    self.other_incarnation(now, &mut turn)?;
-                }
-                self.read_from_start(tip);
-                self.save_record(&mut turn.batch)?;
-            }
+        if self.record.reading.at.is_some() && self.is_known(tip) {
+            return Ok(turn);
         }
+        if !self.is_known(tip) {
+            self.other_incarnation(now, &mut turn)?;
+        }
+        self.read_from_start(tip);
+        self.save_record(&mut turn.batch)?;
         Ok(turn)
+    }
+
+    /// Whether this is the incarnation that was read so far, or else the one that was named; or none is known yet.
+    fn is_known(&self, tip: &Tip) -> bool {
+        let reading = &self.record.reading;
+        let known = reading.at.map(|(cursor, _)| cursor.incarnation);
+        known
+            .or(reading.named)
+            .is_none_or(|known| known == tip.incarnation)
     }
 
     /// The place before the first entry of the epoch's channel.
@@ -63,6 +70,7 @@ impl Case {
             seq: Seq::FIRST,
         };
         self.record.reading = Reading {
+            named: self.record.reading.named,
             at: Some((cursor, head)),
             heads: vec![(Seq::FIRST, head)],
         };
@@ -96,16 +104,16 @@ impl Case {
         entropy: &mut Entropy,
     ) -> Result<Turn, Error> {
         let mut turn = Turn::default();
+        if !self.is_known(&page.tip) {
+            self.round.must_open = true;
+            return Ok(turn);
+        }
         if self.record.reading.at.is_none() {
             self.read_from_start(&page.tip);
         }
         let Some((cursor, _)) = self.record.reading.at else {
             return Ok(turn);
         };
-        if cursor.incarnation != page.tip.incarnation {
-            self.round.must_open = true;
-            return Ok(turn);
-        }
         if page.tip.next < cursor.seq {
             self.rolled_back(&page.tip, now, &mut turn)?;
             return Ok(turn);

@@ -85,7 +85,7 @@ impl Case {
             .map(|(at, letter)| (letter.letter.id, *at))
             .collect();
         case.letters = letters;
-        case.enter_epoch(case.keep.clone())?;
+        case.enter_epoch(case.keep.clone(), packet.incarnation)?;
         if let Some(home) = case.homes().first().cloned() {
             case.record.relay = home.relay;
             case.record.admission = home.admission.or(packet.admission);
@@ -151,13 +151,7 @@ impl Case {
         if self.round.closed == Some(mailbox.channel()) {
             return Some(self.next_open_mailbox(&mailbox));
         }
-        let next = |call, purpose| {
-            Some(Next {
-                batch: Batch::default(),
-                call,
-                purpose,
-            })
-        };
+        let next = |call, purpose| Some(Next::new(call, purpose));
         if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
             if !asking.placed || asking.withdraw.is_some() {
                 let asked = || (asking.entry, asking.envelope.clone());
@@ -283,7 +277,7 @@ impl Case {
             self.record.rescues = rescue_records(secrets);
         }
         let before = self.epoch.context.clone();
-        self.enter_epoch(keep)?;
+        self.enter_epoch(keep, packet.incarnation)?;
         self.go_home(&before);
         for out in self.outbox.keys().copied().collect::<Vec<_>>() {
             if let Some(item @ OutRecord::Letter { .. }) = self.outbox.get(&out) {

@@ -1,7 +1,7 @@
 //! The sending half of a case: what waits, in which order, under which keys. SPEC.md 10.2 and 10.3.
 
 use martlet_proto::{
-    Append, Bind, Call, Class, Envelope, Kind, Open, Placed, Read, Seq, Time,
+    Append, Call, Envelope, Kind, Placed, Read, Seq, Time,
     call::Item,
     card::Mailbox,
     envelope::NONCE,
@@ -134,18 +134,17 @@ impl Case {
                 .reading
                 .at
                 .map_or(Seq::FIRST, |(cursor, _)| cursor.seq);
-            return Ok(Some(Next {
-                batch: Batch::default(),
-                call: Call::new(&self.epoch.reader(), Read { from }),
-                purpose: Purpose::Read,
-            }));
+            let read = Call::new(&self.epoch.reader(), Read { from });
+            return Ok(Some(Next::new(read, Purpose::Read)));
         }
         if self.pending.is_some() {
-            return Ok(self.next_commit(Batch::default()));
+            return Ok(self.next_commit());
         }
-        if self.is_commit_wished(me, now) {
-            let batch = self.make_commit(me, entropy)?;
-            return Ok(self.next_commit(batch));
+        if self.round.draft.is_none() && self.is_commit_wished(me, now) {
+            self.draft_commit(me, entropy)?;
+        }
+        if let Some(next) = self.next_draft() {
+            return Ok(Some(next));
         }
         if self.record.held_since.is_some() {
             return Ok(None);
@@ -181,11 +180,8 @@ impl Case {
             id: sealed.entry,
             envelope: sealed.envelope.clone(),
         }];
-        Some(Next {
-            batch: Batch::default(),
-            call: Call::new(&to.writer(), Append { within: None, items }),
-            purpose: Purpose::Packet(out),
-        })
+        let append = Call::new(&to.writer(), Append { within: None, items });
+        Some(Next::new(append, Purpose::Packet(out)))
     }
 
     /// The next packet to bring to a mailbox.
@@ -202,27 +198,12 @@ impl Case {
     }
 
     pub(super) fn next_open_mailbox(&self, mailbox: &Mailbox) -> Next {
-        Next {
-            batch: Batch::default(),
-            call: Call::new(&mailbox.writer(), mailbox.opening(self.record.admission.clone())),
-            purpose: Purpose::OpenMailbox(mailbox.channel()),
-        }
+        let open = Call::new(&mailbox.writer(), mailbox.opening(self.record.admission.clone()));
+        Next::new(open, Purpose::OpenMailbox(mailbox.channel()))
     }
 
     fn next_open(&self) -> Next {
-        let open = Open {
-            class: Class::Case,
-            read: self.epoch.keys.read.hash(),
-            keep: self.epoch.context.keep,
-            bind: Bind::NONE,
-            admission: self.record.admission.clone(),
-        };
-        let call = Call::new(&self.epoch.writer(), open);
-        Next {
-            batch: Batch::default(),
-            call,
-            purpose: Purpose::Open,
-        }
+        Next::new(self.epoch.open(self.record.admission.as_ref()), Purpose::Open)
     }
 
     /// The items of the outbox that are encrypted for this epoch, as many as go in one call.
@@ -258,8 +239,7 @@ impl Case {
         );
         Next {
             batch,
-            call,
-            purpose: Purpose::Letters(sent),
+            ..Next::new(call, Purpose::Letters(sent))
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use martlet_proto::{letter::LetterId, link::RelayAddress};
+use martlet_proto::{Answer, Call, letter::LetterId, link::RelayAddress};
 
 use super::{Client, entropy, now};
 use crate::{
@@ -113,10 +113,15 @@ impl Client {
             if self.relay_of(id)? != relay {
                 return Ok(());
             }
-            let Some(Next { call, purpose, .. }) = self.next(id)? else {
+            let Some(next) = self.next(id)? else {
                 return Ok(());
             };
-            let answer = match link.call(call).await {
+            let Next { call, purpose, .. } = next;
+            let answered = match &next.relay {
+                Some(elsewhere) => Ok(self.call_elsewhere(id, elsewhere, call).await?),
+                None => link.call(call).await,
+            };
+            let answer = match answered {
                 Ok(answer) => Ok(answer),
                 Err(LinkError::Refused(refusal)) => Err(refusal),
                 Err(other) => return Err(other.into()),
@@ -132,6 +137,18 @@ impl Client {
             self.tell(events).await;
         }
         Err(Error::Protocol("the relay's log has no end"))
+    }
+
+    /// Calls the relay to which a case moves. If that one is not there, or wants none of it, the case stays.
+    async fn call_elsewhere(&self, id: &[u8; 16], relay: &RelayAddress, call: Call) -> Result<Answer, Error> {
+        let answered = match self.link(relay).await {
+            Ok(link) => link.call(call).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if answered.is_err() {
+            self.change(id, |case, _| case.stay())?;
+        }
+        answered
     }
 
     /// What to ask for a case, with everything durable that must be before.

@@ -74,6 +74,8 @@ impl Client {
             Some(case) => vec![self.named(case)?],
             None => self.core()?.cases.iter().map(|case| *case.id()).collect(),
         };
+        // Nothing moves to where nobody is.
+        self.link(&home.relay).await?;
         for id in &ids {
             let leads = {
                 let core = self.core()?;

@@ -30,8 +30,6 @@ pub struct Case {
     pub idle_commits: u8,
     /// Faults that this world has.
     pub with: Faults,
-    /// Not yet in the protocol: the committer opens the next channel before it seals, and names its incarnation.
-    pub named_incarnation: bool,
 }
 
 /// Kinds of faults, each a step that may come at any time.

@@ -170,8 +170,11 @@ impl World {
         answer: Result<Answer, Refusal>,
     ) -> Outcome {
         let (now, entropy) = (self.clock(at), &mut self.chance.entropy());
+        let early = self.flaw == Flaw::CallsTooEarly && purpose == Purpose::Draft;
         let (me, case) = self.devices[at].memory.case(id)?;
         match case.answered(me, purpose, answer, now, entropy) {
+            // The commit that was just signed goes out before it is kept.
+            Ok(_) if early => Ok(()),
             Ok(Turn { batch, events, .. }) => {
                 // What happened is told once it is durable; whoever died before that hears of it another time.
                 if let Err(Died { kept: false }) = self.commit(at, &batch)? {

@@ -101,7 +101,7 @@ pub(super) fn enter(world: &Case, state: &mut State, who: usize, epoch: u8) {
     device.epoch = epoch;
     device.standing = Standing::Follows;
     device.cursor = 0;
-    device.incarnation = u8::from(world.named_incarnation);
+    device.incarnation = u8::from(world.keeps(Rule::NamedIncarnation));
     device.proposal = false;
     device.pending = Pending::None;
     state.asked &= !(1 << who);

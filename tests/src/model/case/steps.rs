@@ -119,7 +119,7 @@ fn commit(world: &Case, state: &State, who: usize, steps: &mut Steps) {
             step(steps, By::Honest, "counsel seals a commit in", state, |next| {
                 next.commits.push(commit.clone());
                 next.channels.push(Channel::default());
-                if world.named_incarnation {
+                if world.keeps(Rule::NamedIncarnation) {
                     next.channels.last_mut().into_iter().for_each(open);
                 }
                 next.channels[at].log.push(Entry::Commit(index));
