@@ -8,6 +8,7 @@ mod begin;
 mod commit;
 mod devices;
 mod epoch;
+mod history;
 mod homes;
 mod judge;
 mod letters;

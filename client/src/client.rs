@@ -21,6 +21,7 @@ mod documents;
 mod drive;
 mod find;
 mod follow;
+mod history;
 mod homes;
 mod inbox;
 mod keep;

@@ -8,7 +8,7 @@ use martlet_proto::{
     Envelope, Kind, Time,
     case::SUITE,
     derive::{DeviceKeys, RescueKeys},
-    device::{DeviceMessage, DeviceRequest, JOINING_INFO, Joining},
+    device::{DeviceMessage, DeviceRequest, HISTORY_INFO, History, JOINING_INFO, Joining},
     envelope::NONCE,
     limits::SPARE_PACKAGES,
 };
@@ -86,6 +86,7 @@ pub fn accept(
         packages: Vec::new(),
         cursor: None,
         outgoing: vec![seal(&keys.to_new, &accept, entropy)?],
+        history: None,
     })
 }
 
@@ -117,11 +118,43 @@ pub fn take_offer(me: &Me, device: &mut DeviceRecord, envelope: &Envelope, now: 
 pub fn hand_over(device: &mut DeviceRecord, joining: &Joining, entropy: &mut Entropy) -> Result<(), Error> {
     let keys = DeviceKeys::derive(&device.seed);
     let key = &device.keep_key;
-    let sealed = sealed::seal(key, &joining_info(&device.leaf), &encode(joining)?, entropy)
-        .map_err(|_| Error::Internal("a case cannot be handed over"))?;
+    let sealed = sealed::seal(
+        key,
+        &sealed_to(JOINING_INFO, &device.leaf),
+        &encode(joining)?,
+        entropy,
+    )
+    .map_err(|_| Error::Internal("a case cannot be handed over"))?;
     let item = seal(&keys.to_new, &DeviceMessage::Join(sealed), entropy)?;
     device.outgoing.push(item);
     Ok(())
+}
+
+/// Letters from before a new device joined, as they go to it.
+///
+/// # Errors
+///
+/// [`Error::Internal`] if they do not fit or cannot be sealed.
+pub fn hand_history(
+    device: &DeviceRecord,
+    history: &History,
+    entropy: &mut Entropy,
+) -> Result<SealedItem, Error> {
+    let keys = DeviceKeys::derive(&device.seed);
+    let info = sealed_to(HISTORY_INFO, &device.leaf);
+    let sealed = sealed::seal(&device.keep_key, &info, &encode(history)?, entropy)
+        .map_err(|_| Error::Internal("letters cannot be handed over"))?;
+    seal(&keys.to_new, &DeviceMessage::History(sealed), entropy)
+}
+
+/// Opens letters that were handed over.
+pub fn open_history(me: &Me, sealed: &[u8]) -> Option<History> {
+    let info = sealed_to(HISTORY_INFO, me.leaf_public());
+    let plain = sealed::open(me.keep_seed(), &info, sealed).ok()?;
+    match postcard::take_from_bytes(&plain) {
+        Ok((history, [])) => Some(history),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Understands what the device that vouches wrote.
@@ -136,7 +169,7 @@ pub fn vouched_by(me: &Me, credential: &[u8]) -> Option<[u8; 32]> {
 
 /// Opens a case that was handed over.
 pub fn open_joining(me: &Me, sealed: &[u8]) -> Option<Joining> {
-    let plain = sealed::open(me.keep_seed(), &joining_info(me.leaf_public()), sealed).ok()?;
+    let plain = sealed::open(me.keep_seed(), &sealed_to(JOINING_INFO, me.leaf_public()), sealed).ok()?;
     match postcard::take_from_bytes(&plain) {
         Ok((joining, [])) => Some(joining),
         Ok(_) | Err(_) => None,
@@ -199,8 +232,9 @@ pub fn offer(
     Ok(())
 }
 
-fn joining_info(leaf: &[u8; 32]) -> Vec<u8> {
-    [JOINING_INFO, leaf, &SUITE.to_be_bytes()].concat()
+/// The HPKE info of what is sealed to a device.
+fn sealed_to(label: &[u8], leaf: &[u8; 32]) -> Vec<u8> {
+    [label, leaf, &SUITE.to_be_bytes()].concat()
 }
 
 fn seal(keys: &RescueKeys, message: &DeviceMessage, entropy: &mut Entropy) -> Result<SealedItem, Error> {

@@ -89,6 +89,17 @@ pub struct DeviceRecord {
     pub cursor: Option<Cursor>,
     /// What still has to go to it.
     pub outgoing: Vec<SealedItem>,
+    /// What it is still to be told of what was written before it joined, if its owner said so.
+    pub history: Option<HistoryRecord>,
+}
+
+/// How far a new device was told what was written before it joined.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRecord {
+    /// The cases that are left.
+    pub cases: Vec<[u8; 16]>,
+    /// The place of the next letter in the first of them that the device is in.
+    pub next: u64,
 }
 
 /// What a device knows of whose it is.

@@ -5,9 +5,10 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Secret,
+    Secret, Time,
     armor::{self, ArmorError, Fields},
     case::Packet,
+    letter::Letter,
     link::{Pin, RelayAddress, expect_version},
 };
 
@@ -15,6 +16,10 @@ use crate::{
 const DEVICE_V1: u8 = 0x21;
 /// What the HPKE info of a [`Joining`] begins with.
 pub const JOINING_INFO: &[u8] = b"martlet/1 joining";
+/// What the HPKE info of a [`History`] begins with.
+pub const HISTORY_INFO: &[u8] = b"martlet/1 history";
+/// Places that a new device keeps free for letters from before it joined.
+pub const HISTORY_ROOM: u64 = 1 << 40;
 
 /// What a new device shows, to be scanned or typed on a device of the same person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +87,34 @@ pub enum DeviceMessage {
     },
     /// To the new device: a [`Joining`] in postcard, sealed by HPKE to its keep key.
     Join(Vec<u8>),
+    /// To the new device: a [`History`] in postcard, sealed by HPKE to its keep key.
+    History(Vec<u8>),
+}
+
+/// Letters of a case from before a new device joined it, as its owner's other device kept them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The case.
+    pub case: [u8; 16],
+    /// Some of its letters, in the order in which they came.
+    pub letters: Vec<PastLetter>,
+}
+
+/// A letter from before a new device joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastLetter {
+    /// Its place among the letters of the device that hands it over; below [`HISTORY_ROOM`].
+    pub at: u64,
+    /// As it was written.
+    pub letter: Letter,
+    /// The identity of its sender.
+    pub from: [u8; 32],
+    /// When the owner's other device received or wrote it.
+    pub received: Time,
+    /// Whether the owner had read it.
+    pub read: bool,
+    /// The identities from which a receipt came.
+    pub delivered_to: Vec<[u8; 32]>,
 }
 
 /// A case that a new device joins.

@@ -320,13 +320,13 @@ async fn link(owner: &Person, relay: &Relay) -> Person {
     let request = asked.request.unwrap().parse().unwrap();
     assert!(!asked.linked);
     for _ in 0..3 {
-        let seen = owner.client.link_device(&request).await.unwrap();
+        let seen = owner.client.link_device(&request, false).await.unwrap();
         phone.client.sync().await.unwrap();
         if seen.linked {
             break;
         }
     }
-    assert!(owner.client.link_device(&request).await.unwrap().linked);
+    assert!(owner.client.link_device(&request, false).await.unwrap().linked);
     phone
 }
 
@@ -417,7 +417,7 @@ async fn a_clients_second_device_comes_in_by_counsels_commit() {
     let phone = Person::new("tablet", None).await;
     let asked = phone.client.request_link(Some(relay.link())).await.unwrap();
     let request = asked.request.unwrap().parse().unwrap();
-    amal.client.link_device(&request).await.unwrap();
+    amal.client.link_device(&request, false).await.unwrap();
     // In any order, with anyone's program closed in between.
     let mut phone = phone;
     for _ in 0..2 {

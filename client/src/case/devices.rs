@@ -3,7 +3,7 @@
 use martlet_proto::{
     Time,
     case::{CounselSecrets, Packet, Role},
-    device::Joining,
+    device::{HISTORY_ROOM, Joining},
     letter::{Body, LetterId},
 };
 
@@ -147,6 +147,7 @@ impl Case {
         }
         let mut case = Self::begin(index, record, group, keep)?;
         case.record.reading.named = joining.packet.incarnation;
+        case.record.next_letter = HISTORY_ROOM;
         let mut batch = Batch::default();
         case.save(&mut batch)?;
         Ok((case, batch))

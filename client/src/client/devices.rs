@@ -1,7 +1,7 @@
 //! Linking further devices, and keeping them in the cases.
 
 use martlet_proto::{
-    Admission, Append, Cursor, Entry, Envelope, Kind, Read, Refusal, Seq, Slot,
+    Admission, Append, Cursor, Entry, Envelope, Kind, Read, Refusal, Seq, Slot, Trim,
     call::Item,
     derive::{DeviceKeys, RescueKeys},
     device::{DeviceMessage, DeviceRequest, Joining},
@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Missing, Usage},
     link::{Link, LinkError, ask},
     me::Me,
-    record::{HomeRelay, OwnerRecord, PackageKeys, SealedItem, decode, encode},
+    record::{DeviceRecord, HomeRelay, OwnerRecord, PackageKeys, SealedItem, decode, encode},
     vault::Batch,
     view::{DeviceView, Event, Linking},
 };
@@ -74,7 +74,8 @@ impl Client {
         })
     }
 
-    /// Vouches for a new device of this person and has it added to all cases. Asking again with the same request goes on.
+    /// Vouches for a new device of this person and has it added to all cases; with `history` it is also given the letters
+    /// that this one keeps. Asking again with the same request goes on.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// Once it is polled the device is vouched for; the rest goes on with the next call.
-    pub async fn link_device(&self, request: &DeviceRequest) -> Result<Linking, Error> {
+    pub async fn link_device(&self, request: &DeviceRequest, history: bool) -> Result<Linking, Error> {
         {
             let mut core = self.core()?;
             let core = &mut *core;
@@ -97,6 +98,9 @@ impl Client {
                 core.save_profile(&mut batch)?;
                 core.commit(batch)?;
             }
+            if history {
+                core.promise_history(&request.leaf)?;
+            }
         }
         match self.sync_all().await {
             Ok(_) | Err(Error::Unreachable) => {}
@@ -104,9 +108,10 @@ impl Client {
         }
         let core = self.core()?;
         let device = core.me.profile().devices.iter();
+        let told = |device: &DeviceRecord| device.history.as_ref().is_none_or(|left| left.cases.is_empty());
         let sent = device
             .filter(|device| device.leaf == request.leaf)
-            .all(|device| device.outgoing.is_empty() && !device.keep_key.is_empty());
+            .all(|device| device.outgoing.is_empty() && !device.keep_key.is_empty() && told(device));
         let everywhere = !core.cases.iter().any(|case| case.lacks_device(&request.leaf));
         let joined = core
             .cases
@@ -216,6 +221,7 @@ impl Client {
             self.read_offers(&leaf, link).await?;
             self.propose(&leaf)?;
             self.send_answers(&leaf, link).await?;
+            self.send_history(&leaf, link).await?;
         }
         Ok(())
     }
@@ -229,6 +235,7 @@ impl Client {
             for (envelope, cursor) in &read.envelopes {
                 self.take_answer(envelope, *cursor).await?;
             }
+            make_room(link, &keys, &read).await?;
             if read.is_last {
                 return Ok(());
             }
@@ -278,6 +285,11 @@ impl Client {
                 Some(DeviceMessage::Join(sealed)) => {
                     if let Some(joining) = devices::open_joining(&core.me, &sealed) {
                         events = core.join_handed_over(&mut owner, joining, &mut batch)?;
+                    }
+                }
+                Some(DeviceMessage::History(sealed)) => {
+                    if let Some(history) = devices::open_history(&core.me, &sealed) {
+                        batch.merge(core.take_history(history)?);
                     }
                 }
                 Some(DeviceMessage::Accept { .. } | DeviceMessage::Packages { .. }) | None => {}
@@ -429,13 +441,14 @@ impl Client {
         };
         for leaf in leaves {
             self.send_answers(&leaf, link).await?;
+            self.send_history(&leaf, link).await?;
         }
         Ok(())
     }
 }
 
 impl super::Core {
-    fn device(&self, leaf: &[u8; 32]) -> Option<&crate::record::DeviceRecord> {
+    pub(super) fn device(&self, leaf: &[u8; 32]) -> Option<&DeviceRecord> {
         self.me
             .profile()
             .devices
@@ -511,6 +524,18 @@ pub(super) struct Page {
     /// With the place behind each.
     pub(super) envelopes: Vec<(Envelope, Cursor)>,
     pub(super) is_last: bool,
+}
+
+/// Has the relay forget what was read of a mailbox: room for what is still to come. If it will not, that does no harm.
+async fn make_room(link: &dyn Link, keys: &RescueKeys, read: &Page) -> Result<(), Error> {
+    let Some((_, cursor)) = read.envelopes.last() else {
+        return Ok(());
+    };
+    let trim = Trim { before: cursor.seq };
+    match ask(link, &keys.keeper(), trim).await {
+        Ok(_) | Err(LinkError::Refused(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Reads on in a mailbox, opening it if nobody has.

@@ -227,6 +227,9 @@ pub(crate) enum DeviceCommand {
         /// The relay on which the devices meet, if the new one knows none
         #[arg(long)]
         relay: Option<String>,
+        /// Also give it the letters that this device keeps
+        #[arg(long, requires = "request")]
+        history: bool,
         /// Seconds to wait for the other device
         #[arg(long, value_name = "SECONDS", default_value_t = 120)]
         wait: u64,

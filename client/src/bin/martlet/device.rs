@@ -20,13 +20,18 @@ const PARTLY: u8 = 7;
 
 pub(crate) async fn run(command: DeviceCommand, client: &Client, out: &mut dyn Out) -> Exit {
     let devices = match command {
-        DeviceCommand::Link { request, relay, wait } => {
+        DeviceCommand::Link {
+            request,
+            relay,
+            history,
+            wait,
+        } => {
             let wait = Duration::from_secs(wait);
             return if request.is_empty() {
                 ask(client, relay, wait, out).await
             } else {
                 let request: DeviceRequest = request.concat().parse().map_err(Error::from)?;
-                answer(client, &request, wait, out).await
+                answer(client, &(request, history), wait, out).await
             };
         }
         DeviceCommand::List => client.device_list()?,
@@ -52,9 +57,10 @@ async fn ask(client: &Client, relay: Option<String>, wait: Duration, out: &mut d
     Ok(told(&done, &request, out))
 }
 
-/// On the device in use: lets the new one in, and waits until it is in every case.
-async fn answer(client: &Client, request: &DeviceRequest, wait: Duration, out: &mut dyn Out) -> Exit {
-    let first = client.link_device(request).await?;
+/// On the device in use: lets the new one in, and waits until it is in every case, with the letters there if its owner
+/// says so.
+async fn answer(client: &Client, request: &(DeviceRequest, bool), wait: Duration, out: &mut dyn Out) -> Exit {
+    let first = client.link_device(&request.0, request.1).await?;
     let done = until(client, Some(request), wait, first).await?;
     Ok(told(&done, "", out))
 }
@@ -62,7 +68,7 @@ async fn answer(client: &Client, request: &DeviceRequest, wait: Duration, out: &
 /// Looks again until the other device answered, or the time is over.
 async fn until(
     client: &Client,
-    request: Option<&DeviceRequest>,
+    request: Option<&(DeviceRequest, bool)>,
     wait: Duration,
     mut seen: Linking,
 ) -> Result<Linking, Error> {
@@ -72,7 +78,7 @@ async fn until(
         tokio::time::sleep(pause).await;
         left = left.saturating_sub(pause);
         seen = match request {
-            Some(request) => client.link_device(request).await?,
+            Some((request, history)) => client.link_device(request, *history).await?,
             None => client.request_link(None).await?,
         };
     }
