@@ -7,6 +7,7 @@
 mod begin;
 mod commit;
 mod devices;
+pub mod drawer;
 mod epoch;
 mod homes;
 mod judge;
@@ -14,6 +15,7 @@ mod letters;
 mod members;
 mod read;
 pub mod rescue;
+mod retention;
 mod send;
 mod show;
 mod tend;
@@ -29,6 +31,10 @@ use martlet_proto::{
     letter::LetterId,
 };
 
+use self::{
+    drawer::{Drawers, Row},
+    retention::Keeping,
+};
 use crate::{
     entropy::Entropy,
     error::Error,
@@ -62,6 +68,7 @@ pub struct Case {
     letters: BTreeMap<u64, LetterRecord>,
     by_id: BTreeMap<LetterId, u64>,
     outbox: BTreeMap<u64, OutRecord>,
+    keeping: Keeping,
     round: Round,
 }
 
@@ -197,14 +204,17 @@ impl Case {
         index: u64,
         record: CaseRecord,
         ratchet: &[u8],
-        letters: BTreeMap<u64, LetterRecord>,
-        outbox: BTreeMap<u64, OutRecord>,
+        letters: BTreeMap<u64, Row>,
+        outbox: BTreeMap<u64, Row>,
         entropy: &mut Entropy,
     ) -> Result<Self, Error> {
         let keys: CaseKeys = decode(ratchet)?;
         let group = Group::from_blob(entropy.secret(), me.leaf(), &keys.group)
             .map_err(|_| Error::VaultDamaged("a case's group"))?;
         let epoch = Epoch::of(&group)?;
+        let mut keeping = Keeping::new(keys.drawers);
+        let letters = keeping.letters_of(record.id, letters)?;
+        let outbox = keeping.outbox_of(record.id, outbox)?;
         let by_id = letters
             .iter()
             .map(|(at, letter)| (letter.letter.id, *at))
@@ -220,6 +230,7 @@ impl Case {
             letters,
             by_id,
             outbox,
+            keeping,
             round: Round::default(),
         })
     }
@@ -230,6 +241,7 @@ impl Case {
         record: CaseRecord,
         group: Group,
         keep: Option<Token<Keeper>>,
+        entropy: &mut Entropy,
     ) -> Result<Self, Error> {
         Ok(Self {
             index,
@@ -242,6 +254,7 @@ impl Case {
             letters: BTreeMap::new(),
             by_id: BTreeMap::new(),
             outbox: BTreeMap::new(),
+            keeping: Keeping::new(Drawers::new(entropy.secret())),
             round: Round::default(),
         })
     }
@@ -366,6 +379,7 @@ impl Case {
             keep: self.keep.clone(),
             pending: self.pending.clone(),
             packages: self.packages.clone(),
+            drawers: self.keeping.drawers.clone(),
         };
         batch.put_ratchet(&ratchet_name(&self.record.id), encode(&keys)?);
         Ok(())
@@ -374,13 +388,6 @@ impl Case {
     /// Puts the record alone into a batch, where no ratchet moved.
     fn save_record(&self, batch: &mut Batch) -> Result<(), Error> {
         batch.put(record_name(self.index), encode(&self.record)?);
-        Ok(())
-    }
-
-    fn save_letter(&self, at: u64, batch: &mut Batch) -> Result<(), Error> {
-        if let Some(letter) = self.letters.get(&at) {
-            batch.put(Name::new(Table::Letters, self.record.id, at), encode(letter)?);
-        }
         Ok(())
     }
 

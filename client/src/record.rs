@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 pub use crate::view::Standing;
 use crate::{
+    case::drawer::Drawers,
     error::Error,
     view::{InviteState, Warning},
 };
@@ -242,6 +243,8 @@ pub struct CaseRecord {
     pub standing: Standing,
     /// What the owner should know.
     pub warnings: Vec<Warning>,
+    /// Whether deletion is stopped on this device.
+    pub hold: bool,
 }
 
 impl CaseRecord {
@@ -273,6 +276,7 @@ impl CaseRecord {
             beat: None,
             standing: Standing::Member,
             warnings: Vec::new(),
+            hold: false,
         }
     }
 }
@@ -415,6 +419,8 @@ pub struct CaseKeys {
     pub pending: Option<PendingCommit>,
     /// The private halves of the key packages that were offered for a refresh or in asking for help, newest first.
     pub packages: Vec<Vec<u8>>,
+    /// The keys under which letters are stored: a letter is deleted by deleting its drawer's.
+    pub drawers: Drawers,
 }
 
 /// A commit of one's own: resent with identical bytes until it is seen in the log, or another is.

@@ -144,7 +144,7 @@ impl Case {
         for member in &mut record.members {
             member.verified = joining.verified.contains(&member.identity);
         }
-        let case = Self::begin(index, record, group, keep)?;
+        let case = Self::begin(index, record, group, keep, entropy)?;
         let mut batch = Batch::default();
         case.save(&mut batch)?;
         Ok((case, batch))
