@@ -7,6 +7,7 @@
 mod begin;
 mod commit;
 mod devices;
+pub mod drawer;
 mod epoch;
 mod history;
 mod homes;
@@ -16,6 +17,7 @@ mod members;
 mod plan;
 mod read;
 pub mod rescue;
+mod retention;
 mod send;
 mod show;
 mod tend;
@@ -35,6 +37,10 @@ use martlet_proto::{
     link::RelayAddress,
 };
 
+use self::{
+    drawer::{Drawers, Row},
+    retention::Keeping,
+};
 use crate::{
     entropy::Entropy,
     error::Error,
@@ -68,6 +74,7 @@ pub struct Case {
     letters: BTreeMap<u64, LetterRecord>,
     by_id: BTreeMap<LetterId, u64>,
     outbox: BTreeMap<u64, OutRecord>,
+    keeping: Keeping,
     round: Round,
 }
 
@@ -233,8 +240,8 @@ impl Case {
         index: u64,
         record: CaseRecord,
         ratchet: &[u8],
-        letters: BTreeMap<u64, LetterRecord>,
-        outbox: BTreeMap<u64, OutRecord>,
+        letters: BTreeMap<u64, Row>,
+        outbox: BTreeMap<u64, Row>,
         entropy: &mut Entropy,
     ) -> Result<Self, Error> {
         let keys: CaseKeys = decode(ratchet)?;
@@ -245,6 +252,9 @@ impl Case {
             group.clear_pending().map_err(internal)?;
         }
         let epoch = Epoch::of(&group)?;
+        let mut keeping = Keeping::new(keys.drawers);
+        let letters = keeping.letters_of(record.id, letters)?;
+        let outbox = keeping.outbox_of(record.id, outbox)?;
         let by_id = letters
             .iter()
             .map(|(at, letter)| (letter.letter.id, *at))
@@ -260,6 +270,7 @@ impl Case {
             letters,
             by_id,
             outbox,
+            keeping,
             round: Round::default(),
         })
     }
@@ -270,6 +281,7 @@ impl Case {
         record: CaseRecord,
         group: Group,
         keep: Option<Token<Keeper>>,
+        entropy: &mut Entropy,
     ) -> Result<Self, Error> {
         Ok(Self {
             index,
@@ -282,6 +294,7 @@ impl Case {
             letters: BTreeMap::new(),
             by_id: BTreeMap::new(),
             outbox: BTreeMap::new(),
+            keeping: Keeping::new(Drawers::new(entropy.secret())),
             round: Round::default(),
         })
     }
@@ -411,6 +424,7 @@ impl Case {
             keep: self.keep.clone(),
             pending: self.pending.clone(),
             packages: self.packages.clone(),
+            drawers: self.keeping.drawers.clone(),
         };
         batch.put_ratchet(&ratchet_name(&self.record.id), encode(&keys)?);
         Ok(())
@@ -419,13 +433,6 @@ impl Case {
     /// Puts the record alone into a batch, where no ratchet moved.
     fn save_record(&self, batch: &mut Batch) -> Result<(), Error> {
         batch.put(record_name(self.index), encode(&self.record)?);
-        Ok(())
-    }
-
-    fn save_letter(&self, at: u64, batch: &mut Batch) -> Result<(), Error> {
-        if let Some(letter) = self.letters.get(&at) {
-            batch.put(Name::new(Table::Letters, self.record.id, at), encode(letter)?);
-        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 pub use crate::view::Standing;
 use crate::{
+    case::drawer::Drawers,
     error::Error,
     view::{InviteState, Warning},
 };
@@ -235,6 +236,8 @@ pub struct CaseRecord {
     pub held_since: Option<Time>,
     /// Further devices of this person that were proposed to this case, by leaf key.
     pub proposed: Vec<[u8; 32]>,
+    /// Leaf keys that were taken out of the case, the newest last: nobody comes back by asking with one of these.
+    pub barred: Vec<[u8; 32]>,
     /// What the next commit of this device is to change.
     pub wishes: Vec<Wish>,
     /// Who asked counsel to be taken in again.
@@ -253,6 +256,8 @@ pub struct CaseRecord {
     pub standing: Standing,
     /// What the owner should know.
     pub warnings: Vec<Warning>,
+    /// Whether deletion is stopped on this device.
+    pub hold: bool,
 }
 
 impl CaseRecord {
@@ -275,6 +280,7 @@ impl CaseRecord {
             commit_due: false,
             held_since: None,
             proposed: Vec::new(),
+            barred: Vec::new(),
             wishes: Vec::new(),
             asks: Vec::new(),
             asking: None,
@@ -284,6 +290,7 @@ impl CaseRecord {
             beat: None,
             standing: Standing::Member,
             warnings: Vec::new(),
+            hold: false,
         }
     }
 }
@@ -428,6 +435,8 @@ pub struct CaseKeys {
     pub pending: Option<PendingCommit>,
     /// The private halves of the key packages that were offered for a refresh or in asking for help, newest first.
     pub packages: Vec<Vec<u8>>,
+    /// The keys under which letters are stored: a letter is deleted by deleting its drawer's.
+    pub drawers: Drawers,
 }
 
 /// A commit of one's own: resent with identical bytes until it is seen in the log, or another is.

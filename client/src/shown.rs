@@ -63,7 +63,14 @@ pub(crate) fn letter(record: &LetterRecord, members: &[MemberRecord], mine: &[u8
         }
         Ok(Body::Leave) => (LetterKind::Leave, None, None),
         Ok(Body::Unknown(kind)) => (LetterKind::Unknown(kind), None, None),
-        Ok(Body::Receipt(_) | Body::Refresh(_) | Body::Beat | Body::Device(_) | Body::WithoutDevice(_))
+        Ok(
+            Body::Receipt(_)
+            | Body::Refresh(_)
+            | Body::Beat
+            | Body::Retention(_)
+            | Body::Device(_)
+            | Body::WithoutDevice(_),
+        )
         | Err(_) => (LetterKind::Unknown(record.letter.kind), None, None),
     };
     LetterView {

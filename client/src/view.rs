@@ -75,6 +75,19 @@ pub struct CaseView {
     pub asks: Vec<String>,
     /// When counsel's devices were last heard of, on the devices of others.
     pub heard: Option<Time>,
+    /// How long its letters are kept.
+    pub retention: Retention,
+    /// Whether this device deletes nothing of it.
+    pub hold: bool,
+}
+
+/// How long letters of a case are kept: days, or for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// By everybody but counsel.
+    pub client_days: Option<u32>,
+    /// By counsel.
+    pub counsel_days: Option<u32>,
 }
 
 /// Whether a device can go on in a case.

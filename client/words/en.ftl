@@ -117,3 +117,7 @@ tell-made = Your passphrase, shown only once. Write it down and hide it well; sp
 tell-archive = The archive needs a passphrase of its own, which you will need to restore it.
 tell-backed-up = The archive is written. Whoever has it and its passphrase can read everything in it: keep the two apart.
 tell-restored = The vault is restored. Its cases can be read; to write in them again, ask to be taken in: `martlet rejoin`.
+
+keeping = Letters are kept:
+keeping-hold = Deletion is stopped on this device. To let it go on: martlet hold CASE off
+keeping-asked = The device that leads the case makes the change; a notice in the case says when. Letters whose time is over are then deleted for good on that side.

@@ -113,3 +113,7 @@ tell-made = Esta es su frase de contraseña; se muestra una sola vez. Anótela y
 tell-archive = La copia de archivo necesita una frase de contraseña propia, que hará falta para restaurarla.
 tell-backed-up = La copia de archivo está escrita. Quien tenga la copia y su frase de contraseña puede leerlo todo: guárdelas por separado.
 tell-restored = La bóveda está restaurada. Sus casos se pueden leer; para volver a escribir en ellos, pida que le admitan: `martlet rejoin`.
+
+keeping = Las cartas se guardan:
+keeping-hold = El borrado está detenido en este dispositivo. Para reanudarlo: martlet hold CASE off
+keeping-asked = El dispositivo que dirige el caso hace el cambio; un aviso en el caso lo dirá. Las cartas cuyo plazo haya pasado se borran entonces para siempre en ese lado.

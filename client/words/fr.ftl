@@ -113,3 +113,7 @@ tell-made = Voici votre phrase de passe, montrée une seule fois. Notez-la et ca
 tell-archive = L’archive a besoin de sa propre phrase de passe, qu’il faudra pour la restaurer.
 tell-backed-up = L’archive est écrite. Qui a l’archive et sa phrase de passe peut tout y lire : gardez-les séparément.
 tell-restored = Le coffre est restauré. Ses dossiers peuvent être lus ; pour y écrire de nouveau, demandez à y être admis : `martlet rejoin`.
+
+keeping = Les lettres sont gardées :
+keeping-hold = La suppression est arrêtée sur cet appareil. Pour la reprendre : martlet hold CASE off
+keeping-asked = L’appareil qui conduit le dossier fait le changement ; un avis dans le dossier l’annonce. Les lettres dont le délai est passé sont alors supprimées pour de bon de ce côté.

@@ -73,6 +73,8 @@ pub enum Body {
     Refresh(Vec<u8>),
     /// Kind 7: counsel's device is alive.
     Beat,
+    /// Kind 8: the sender wishes letters of their side to be kept for so many days, 0 for good.
+    Retention(u32),
     /// Kind 9: the sender wishes a further device of theirs to be added; an MLS key package.
     Device(Vec<u8>),
     /// Kind 10: the sender wishes a device of theirs to be removed; its leaf key.
@@ -130,6 +132,7 @@ impl Letter {
             Body::Leave => (5, Vec::new()),
             Body::Refresh(package) => (6, bytes(postcard::to_allocvec(package))?),
             Body::Beat => (7, Vec::new()),
+            Body::Retention(days) => (8, bytes(postcard::to_allocvec(days))?),
             Body::Device(package) => (9, bytes(postcard::to_allocvec(package))?),
             Body::WithoutDevice(leaf) => (10, bytes(postcard::to_allocvec(leaf))?),
             Body::Unknown(_) => return Err(Malformed),
@@ -162,6 +165,7 @@ impl Letter {
             5 => Body::Leave,
             6 => Body::Refresh(parse(&self.body)?),
             7 => Body::Beat,
+            8 => Body::Retention(parse(&self.body)?),
             9 => Body::Device(parse(&self.body)?),
             10 => Body::WithoutDevice(parse(&self.body)?),
             other => Body::Unknown(other),
@@ -183,6 +187,7 @@ impl Body {
             Self::Leave
             | Self::Refresh(_)
             | Self::Beat
+            | Self::Retention(_)
             | Self::Device(_)
             | Self::WithoutDevice(_)
             | Self::Unknown(_) => true,
@@ -201,6 +206,7 @@ mod tests {
             Body::Receipt(vec![LetterId::new([1; 16]); 3]),
             Body::Leave,
             Body::Beat,
+            Body::Retention(u32::MAX),
         ] {
             let letter = Letter::new(LetterId::new([9; 16]), Time::from_secs(5), None, &body).unwrap();
             let bytes = postcard::to_allocvec(&letter).unwrap();

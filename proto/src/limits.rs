@@ -74,6 +74,12 @@ pub const COMMIT_GAP_SECS: u64 = 3600;
 pub const REFRESH_DAYS: u32 = 30;
 /// Days after which a letter that was not receipted by everyone is sent again.
 pub const RESEND_DAYS: u32 = 25;
+/// Days that the client's side keeps letters, unless it is agreed otherwise.
+pub const CLIENT_DAYS: u32 = 30;
+/// Days for which letters are kept longer that were not read or have not reached everybody.
+pub const GRACE_DAYS: u32 = 30;
+/// Days for which the name of a deleted letter is known.
+pub const GONE_DAYS: u32 = 120;
 /// Hours without a word of counsel's devices after which the relay's silence is shown.
 pub const SILENCE_HOURS: u64 = 72;
 /// Days that a member waits in a channel that vanished and came back before it asks counsel for help.

@@ -373,6 +373,7 @@ fn letter_outcome(letter: &Letter, body: &Body) -> Value {
         Body::Receipt(ids) => json!(ids.iter().map(LetterId::to_text).collect::<Vec<_>>()),
         Body::Refresh(package) | Body::Device(package) => json!(hex::encode(package)),
         Body::WithoutDevice(leaf) => json!(hex::encode(leaf)),
+        Body::Retention(days) => json!(days),
         Body::Leave | Body::Beat | Body::Unknown(_) => Value::Null,
     };
     json!({
@@ -1113,6 +1114,7 @@ fn letters(to: &mut Files) {
         ("refresh", None, Body::Refresh(vec![1, 2, 3])),
         ("beat", None, Body::Beat),
         ("device", None, Body::Device(vec![1, 2, 3])),
+        ("retention", None, Body::Retention(30)),
         ("without-device", None, Body::WithoutDevice([7; 32])),
     ] {
         let letter = Letter::new(id, Time::from_secs(1_795_000_000), seen, &body).unwrap();

@@ -296,6 +296,37 @@ async fn who_asks_is_taken_in_again_and_has_what_was_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_removed_does_not_come_back_by_asking() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let tablet = Person::new("tablet", Some(&relay)).await;
+    let asked = tablet.client.request_link(None).await.unwrap();
+    let request = asked.request.unwrap().parse().unwrap();
+    for _ in 0..4 {
+        amal.client.link_device(&request, false).await.unwrap();
+        sync(&[&tablet, &ines, &amal]).await;
+    }
+    agree(&[&amal, &ines, &tablet]);
+    // Who stole it asks, and counsel sees that somebody does, before Amal has it removed.
+    tablet.client.rejoin(Some(&tablet.case())).await.unwrap();
+    ines.client.sync().await.unwrap();
+    assert_eq!(ines.client.case(&ines.case()).unwrap().asks.len(), 1);
+    let list = amal.client.device_list().unwrap();
+    let stolen = list.into_iter().find(|device| !device.me).unwrap();
+    amal.client.remove_device(&stolen.device).await.unwrap();
+    sync(&[&ines, &amal, &ines]).await;
+    let view = ines.client.case(&ines.case()).unwrap();
+    assert!(view.asks.is_empty(), "{view:?}");
+    assert!(matches!(
+        ines.client.readmit(&ines.case(), "Amal").await,
+        Err(Error::NotFound(_))
+    ));
+    tablet.client.sync().await.unwrap();
+    let case = tablet.client.case(&tablet.case()).unwrap();
+    assert_eq!(case.standing, Standing::Removed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_made_offline_is_made_when_the_relay_is_back() {
     let mut relay = Relay::start();
     let (amal, ines) = case(&relay).await;

@@ -17,7 +17,7 @@ use crate::{
     record::{CaseRecord, LetterRecord, MemberRecord, Standing, encode},
     shown,
     vault::{Batch, Name, Table},
-    view::{CaseView, LetterView, Safety, name_of},
+    view::{CaseView, LetterView, Retention, Safety, name_of},
 };
 
 /// A restored case in memory.
@@ -62,6 +62,8 @@ impl Archived {
             warnings: self.record.warnings.clone(),
             asks: Vec::new(),
             heard: None,
+            retention: Retention::default(),
+            hold: true,
         }
     }
 

@@ -5,6 +5,7 @@ use martlet_proto::{
     card::Card,
     case::{CaseContext, CounselSecrets, Home, Packet, Person, RescueSeeds, Role},
     invite::Invite,
+    limits::CLIENT_DAYS,
 };
 
 use super::{Beginning, Case, internal, judge, parse_context};
@@ -53,7 +54,7 @@ impl Case {
                 admission: card.admission.clone(),
             }],
             keep: keep.hash(),
-            client_days: None,
+            client_days: Some(CLIENT_DAYS),
             counsel_days: None,
         };
         let id: [u8; 16] = entropy.bytes();
@@ -100,7 +101,7 @@ impl Case {
             commit_due: false,
         }
         .record(&context, now);
-        let mut case = Self::begin(index, record, group, None)?;
+        let mut case = Self::begin(index, record, group, None, entropy)?;
         let mut batch = Batch::default();
         case.put_out(contact, &mut batch)?;
         case.save(&mut batch)?;
@@ -151,7 +152,7 @@ impl Case {
             commit_due: first,
         }
         .record(&context, now);
-        let mut case = Self::begin(index, record, group, keep)?;
+        let mut case = Self::begin(index, record, group, keep, entropy)?;
         case.record.reading.named = packet.incarnation;
         let mut batch = Batch::default();
         case.save(&mut batch)?;

@@ -145,7 +145,7 @@ impl Case {
         for member in &mut record.members {
             member.verified = joining.verified.contains(&member.identity);
         }
-        let mut case = Self::begin(index, record, group, keep)?;
+        let mut case = Self::begin(index, record, group, keep, entropy)?;
         case.record.reading.named = joining.packet.incarnation;
         case.record.next_letter = HISTORY_ROOM;
         let mut batch = Batch::default();

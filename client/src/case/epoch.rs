@@ -17,11 +17,14 @@ use crate::{
     error::Error,
     identity::behind_leaf,
     me::Me,
-    mls::{Group, MlsError, Processed, Staged},
+    mls::{Group, MlsError, Processed, Staged, describe_package},
     record::{LetterRecord, Notice, OutRecord, Reading, RescueRecord, Standing, Wish, encode},
     sealed,
     view::{Event, Warning, name_of},
 };
+
+/// Leaf keys of removed devices that are remembered.
+const BARRED_KEPT: usize = 64;
 
 impl Case {
     /// A commit of another device: applied if it is the first that every member must find valid, skipped if every
@@ -283,6 +286,20 @@ impl Case {
         self.record.asks.retain(|ask| here(&ask.identity));
     }
 
+    /// Remembers the leaf keys that a commit took out: whoever holds one of these devices is not taken in again by asking.
+    fn bar_removed(&mut self, old: &[judge::LeafKeys], new: &[judge::LeafKeys]) {
+        let here = |key: &[u8; 32]| new.iter().any(|leaf| leaf.key == *key);
+        let barred = &mut self.record.barred;
+        barred.extend(old.iter().map(|leaf| leaf.key));
+        barred.retain(|key| !here(key));
+        barred.drain(..barred.len().saturating_sub(BARRED_KEPT));
+        let barred = &self.record.barred;
+        let may_ask = |package: &[u8]| {
+            describe_package(package).is_ok_and(|info| !barred.contains(&info.signature_key))
+        };
+        self.record.asks.retain(|ask| may_ask(&ask.package));
+    }
+
     /// Notes what a commit changed, in the order in which people care.
     fn note_changes(
         &mut self,
@@ -292,6 +309,7 @@ impl Case {
         reader: &mut Reader<'_>,
     ) -> Result<(), Error> {
         let (new, leaves) = (self.epoch.context.clone(), self.leaves());
+        self.bar_removed(old_leaves, &leaves);
         let owner = |key: &[u8; 32]| {
             let leaf = leaves.iter().find(|leaf| leaf.key == *key);
             leaf.and_then(|leaf| leaf.identity)

@@ -53,12 +53,11 @@ impl Case {
         let mut batch = Batch::default();
         for past in letters {
             let here = self.letters.contains_key(&past.at) || self.by_id.contains_key(&past.letter.id);
-            if here || past.at >= HISTORY_ROOM {
+            if here || self.keeping.is_gone(&past.letter.id) || past.at >= HISTORY_ROOM {
                 continue;
             }
             self.record.unread = self.record.unread.saturating_add(u64::from(!past.read));
             self.record.last = self.record.last.max(Some(past.letter.sent));
-            self.by_id.insert(past.letter.id, past.at);
             let kept = LetterRecord {
                 letter: past.letter,
                 from: past.from,
@@ -69,8 +68,7 @@ impl Case {
                 to: Vec::new(),
                 placed: None,
             };
-            self.letters.insert(past.at, kept);
-            self.save_letter(past.at, &mut batch)?;
+            self.put_letter(past.at, kept, &mut batch)?;
         }
         if !batch.is_empty() {
             self.save_record(&mut batch)?;

@@ -63,6 +63,10 @@ impl Case {
                 self.wish_refresh(package, from, reader);
                 return Ok(());
             }
+            Body::Retention(days) => {
+                self.take_retention(reader.me, from.identity, *days);
+                return Ok(());
+            }
             Body::Device(package) => {
                 self.wish_device(package, from.identity, reader);
                 return Ok(());
@@ -80,7 +84,7 @@ impl Case {
         if from.identity != mine {
             self.record.receipts_due.push(letter.id);
         }
-        if self.by_id.contains_key(&letter.id) {
+        if self.by_id.contains_key(&letter.id) || self.keeping.is_gone(&letter.id) {
             return Ok(());
         }
         self.record.last = Some(now);

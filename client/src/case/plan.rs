@@ -16,6 +16,8 @@ use crate::{
 
 /// A commit that is being put together.
 pub(super) struct Plan {
+    /// The leaf key of the device that commits: it cannot remove itself.
+    own: [u8; 32],
     pub(super) context: CaseContext,
     pub(super) rescues: Vec<RescueRecord>,
     /// Leaves to remove, and key packages to add.
@@ -42,6 +44,7 @@ impl Case {
     pub(super) fn plan(&self, me: &Me, entropy: &mut Entropy) -> Plan {
         let members = self.group.members();
         let mut plan = Plan {
+            own: *me.leaf_public(),
             context: self.epoch.context.clone(),
             rescues: self.record.rescues.clone(),
             remove: Vec::new(),
@@ -61,7 +64,9 @@ impl Case {
                     plan.remove_person(identity, &members);
                 }
                 Wish::Refresh { leaf, package } => plan.refresh(leaf, package, &members),
-                Wish::Readmit { identity, package } => plan.readmit(identity, package, &members),
+                Wish::Readmit { identity, package } => {
+                    plan.readmit(identity, package, &members, &self.record.barred);
+                }
                 Wish::Move { home } => {
                     plan.context
                         .homes
@@ -121,6 +126,10 @@ impl Plan {
     fn remove_person(&mut self, identity: &[u8; 32], members: &[Member]) {
         self.context.people.retain(|person| person.identity != *identity);
         self.rescues.retain(|rescue| rescue.identity != *identity);
+        // An earlier wish of the same commit may have had them added, or taken in again.
+        self.add
+            .retain(|package| identity_behind(package) != Some(*identity));
+        self.invite.retain(|invitation| invitation.identity() != identity);
         self.remove_leaves(members, |leaf| identity_of(leaf) == Some(*identity));
     }
 
@@ -166,17 +175,26 @@ impl Plan {
         }
     }
 
-    fn readmit(&mut self, identity: &[u8; 32], package: &[u8], members: &[Member]) {
+    fn readmit(&mut self, identity: &[u8; 32], package: &[u8], members: &[Member], barred: &[[u8; 32]]) {
         let Ok(info) = describe_package(package) else {
             return;
         };
-        if self.context.person(identity).is_none() {
+        let key = info.signature_key;
+        if self.context.person(identity).is_none() || barred.contains(&key) || key == self.own {
             return;
         }
-        let same = |leaf: &Member| leaf.signature_key == info.signature_key;
-        if !self.remove_leaves(members, same) {
-            self.remove_leaves(members, |leaf| identity_of(leaf) == Some(*identity));
+        if self.invite.iter().any(|to| to.identity() == identity) {
+            return;
         }
+        // A letter of the same device may have asked for fresh keys before: whoever lost the thread does not find them.
+        self.again.retain(|again| *again != key);
+        self.add.retain(|package| leaf_key(package) != Some(key));
+        let known = members.iter().any(|leaf| leaf.signature_key == key);
+        let own = self.own;
+        self.remove_leaves(members, |leaf| {
+            let replaced = !known && identity_of(leaf) == Some(*identity) && leaf.signature_key != own;
+            leaf.signature_key == key || replaced
+        });
         self.add.push(package.to_vec());
         self.invite.push(Invitation::Rescue(*identity));
     }
@@ -192,6 +210,23 @@ impl Plan {
         }
         found
     }
+}
+
+impl Invitation {
+    /// Whose it is.
+    fn identity(&self) -> &[u8; 32] {
+        let (Self::Inbox(_, identity) | Self::Rescue(identity)) = self;
+        identity
+    }
+}
+
+fn identity_behind(package: &[u8]) -> Option<[u8; 32]> {
+    let info = describe_package(package).ok()?;
+    behind_leaf(&info.credential, &info.signature_key)
+}
+
+fn leaf_key(package: &[u8]) -> Option<[u8; 32]> {
+    Some(describe_package(package).ok()?.signature_key)
 }
 
 fn identity_of(leaf: &Member) -> Option<[u8; 32]> {

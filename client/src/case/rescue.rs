@@ -79,18 +79,16 @@ impl Case {
         record.rescue = packet.rescue;
         record.rescues = packet.secrets.map(rescue_records).unwrap_or_default();
         record.next_letter = letters.keys().max().map_or(0, |last| last.saturating_add(1));
-        let mut case = Self::begin(index, record, group, keep)?;
-        case.by_id = letters
-            .iter()
-            .map(|(at, letter)| (letter.letter.id, *at))
-            .collect();
-        case.letters = letters;
+        let mut case = Self::begin(index, record, group, keep, entropy)?;
         case.enter_epoch(case.keep.clone(), packet.incarnation)?;
         if let Some(home) = case.homes().first().cloned() {
             case.record.relay = home.relay;
             case.record.admission = home.admission.or(packet.admission);
         }
         let mut batch = Batch::default();
+        for (at, letter) in letters {
+            case.put_letter(at, letter, &mut batch)?;
+        }
         case.save(&mut batch)?;
         Ok((case, batch))
     }
@@ -280,8 +278,8 @@ impl Case {
         self.enter_epoch(keep, packet.incarnation)?;
         self.go_home(&before);
         for out in self.outbox.keys().copied().collect::<Vec<_>>() {
-            if let Some(item @ OutRecord::Letter { .. }) = self.outbox.get(&out) {
-                turn.batch.put(self.out_name(out), encode(item)?);
+            if let Some(OutRecord::Letter { .. }) = self.outbox.get(&out) {
+                self.save_out(out, &mut turn.batch)?;
             }
         }
         self.send_again(now, &mut turn.batch)?;
@@ -325,9 +323,12 @@ impl Case {
         if read {
             self.round.asks_unread.retain(|unread| unread != identity);
         }
+        let barred = self.record.barred.clone();
         let theirs = |package: &Vec<u8>| {
-            inspect_package(package, now.as_secs())
-                .is_ok_and(|info| behind_leaf(&info.credential, &info.signature_key) == Some(*identity))
+            inspect_package(package, now.as_secs()).is_ok_and(|info| {
+                behind_leaf(&info.credential, &info.signature_key) == Some(*identity)
+                    && !barred.contains(&info.signature_key)
+            })
         };
         if withdrawn {
             self.record.asks.retain(|ask| ask.identity != *identity);

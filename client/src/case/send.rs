@@ -24,7 +24,12 @@ use crate::{
 const fn is_quiet(body: &Body) -> bool {
     matches!(
         body,
-        Body::Receipt(_) | Body::Beat | Body::Refresh(_) | Body::Device(_) | Body::WithoutDevice(_)
+        Body::Receipt(_)
+            | Body::Beat
+            | Body::Refresh(_)
+            | Body::Retention(_)
+            | Body::Device(_)
+            | Body::WithoutDevice(_)
     )
 }
 
@@ -93,17 +98,14 @@ impl Case {
     pub(super) fn keep_letter(&mut self, letter: LetterRecord, batch: &mut Batch) -> Result<(), Error> {
         let at = self.record.next_letter;
         self.record.next_letter = at.saturating_add(1);
-        self.by_id.insert(letter.letter.id, at);
-        self.letters.insert(at, letter);
-        self.save_letter(at, batch)
+        self.put_letter(at, letter, batch)
     }
 
     pub(super) fn put_out(&mut self, item: OutRecord, batch: &mut Batch) -> Result<(), Error> {
         let out = self.record.next_out;
         self.record.next_out = out.saturating_add(1);
-        batch.put(self.out_name(out), encode(&item)?);
         self.outbox.insert(out, item);
-        Ok(())
+        self.save_out(out, batch)
     }
 
     /// What to ask of the relay next; `None` when there is nothing to do until something happens.
@@ -293,11 +295,7 @@ impl Case {
                     envelope,
                 },
             });
-            let item = OutRecord::Letter {
-                letter: letter.clone(),
-                sealed: sealed.clone(),
-            };
-            batch.put(self.out_name(*out), encode(&item)?);
+            self.save_out(*out, batch)?;
         }
         Ok(waiting)
     }

@@ -47,6 +47,8 @@ impl Case {
                 .map(|ask| name_of_member(&ask.identity))
                 .collect(),
             heard: self.record.heard,
+            retention: self.retention(),
+            hold: self.record.hold,
         }
     }
 

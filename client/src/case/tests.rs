@@ -102,7 +102,7 @@ fn pair(entropy: &mut Entropy) -> (Side, Side) {
     let welcome = group.commit(add).unwrap().welcome.unwrap();
     group.merge_pending().unwrap();
     let joined = Group::join(entropy.secret(), amal.leaf(), &package.private, &welcome).unwrap();
-    let side = |me, group, keep| {
+    let mut side = |me, group, keep| {
         let beginning = Beginning {
             id,
             label: String::new(),
@@ -112,7 +112,7 @@ fn pair(entropy: &mut Entropy) -> (Side, Side) {
             rescues: Vec::new(),
             commit_due: false,
         };
-        let case = Case::begin(0, beginning.record(&context, NOW), group, keep).unwrap();
+        let case = Case::begin(0, beginning.record(&context, NOW), group, keep, entropy).unwrap();
         Side { me, case }
     };
     (side(ines, group, Some(keep)), side(amal, joined, None))
@@ -186,6 +186,7 @@ fn a_draft_is_forgotten_with_the_program_and_made_anew() {
         keep: ines.case.keep.clone(),
         pending: None,
         packages: Vec::new(),
+        drawers: Drawers::new(entropy.secret()),
     };
     let mut record = ines.case.record.clone();
     record.reading = crate::record::Reading::default();

@@ -15,7 +15,7 @@ use crate::{
         Archived, Item, KeptCase, KeptLetter, Owner, Reader, Writer,
         age::{Opener, Sealer, Unopened, Work},
     },
-    case::{Case, record_name},
+    case::record_name,
     error::{Error, Usage},
     me::Me,
     record::{CaseRecord, LetterRecord, encode},
@@ -125,8 +125,13 @@ impl Client {
             kept.count(&item);
             writer.put(&item)
         };
-        let archived = core.archived.iter().map(Archived::record);
-        for record in core.cases.iter().map(Case::record).chain(archived) {
+        for case in &core.cases {
+            put(Item::Case(Box::new(KeptCase::of(case.record()))))?;
+            for letter in case.kept().filter_map(KeptLetter::of) {
+                put(Item::Letter(letter))?;
+            }
+        }
+        for record in core.archived.iter().map(Archived::record) {
             put(Item::Case(Box::new(KeptCase::of(record))))?;
             let letters = keep::rows::<LetterRecord>(&core.vault, Table::Letters, record.id)?;
             for letter in letters.values().filter_map(KeptLetter::of) {

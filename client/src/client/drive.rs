@@ -187,7 +187,7 @@ impl Client {
         if let Some(case) = core.cases.get_mut(at) {
             case.look_again();
         }
-        Ok(())
+        core.with(at, |case, me| case.forget(me, now()))
     }
 
     fn look_for_asks(&self, id: &[u8; 16]) -> Result<(), Error> {

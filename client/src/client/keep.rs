@@ -129,14 +129,18 @@ pub(super) fn load(vault: Vault) -> Result<Core, Error> {
         .into_iter()
         .map(|(index, record)| Ok((index, decode::<InviteRecord>(&record)?)))
         .collect::<Result<_, Error>>()?;
-    Ok(Core {
+    let mut core = Core {
         vault,
         me,
         cases,
         archived,
         invites,
         uploads,
-    })
+    };
+    for at in 0..core.cases.len() {
+        core.with(at, |case, me| case.forget(me, now()))?;
+    }
+    Ok(core)
 }
 
 pub(super) fn rows<T: serde::de::DeserializeOwned>(

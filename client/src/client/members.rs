@@ -95,6 +95,45 @@ impl Client {
         self.settled(&id, |case| case.is_led_by(&me)).await
     }
 
+    /// Has letters kept for so many days on the owner's side of a case, 0 for good. Gives the case, and whether the wish
+    /// still waits for the relay; on a device that does not lead the case, the one that does carries it out.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::CaseEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`remove`](Self::remove).
+    pub async fn retain(&self, case: &str, days: u32) -> Result<(CaseView, bool), Error> {
+        let id = self.named(case)?;
+        self.catch_up(&id).await?;
+        let letter = entropy()?.letter();
+        self.change(&id, |case, me| case.retain(me, letter, days, now()))?;
+        let mut waits = true;
+        let done = self
+            .settled_or(&id, |case| !case.is_retention_waiting(&letter), None)
+            .await;
+        {
+            let core = self.core()?;
+            if let Some(case) = core.cases.get(core.at_id(&id)?) {
+                waits = case.is_retention_waiting(&letter);
+            }
+        }
+        done.map(|(view, _)| (view, waits))
+    }
+
+    /// Stops deletion in a case on this device, or lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing::Case`].
+    pub fn hold(&self, case: &str, hold: bool) -> Result<CaseView, Error> {
+        let id = self.named(case)?;
+        self.change(&id, |case, _| case.hold(hold))?;
+        self.case(case)
+    }
+
     /// Asks to be let go from a case; counsel's device does it when it reads that.
     ///
     /// # Errors

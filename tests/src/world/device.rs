@@ -6,7 +6,7 @@ use martlet::{
     case::{self, Case, Purpose},
     entropy::Entropy,
     me::Me,
-    record::{CaseRecord, HomeRelay, InviteRecord, OutRecord, decode, encode},
+    record::{CaseRecord, HomeRelay, InviteRecord, decode, encode},
     vault::{Batch, Name, Table},
 };
 use martlet_proto::{ChannelId, Slot, Time};
@@ -103,7 +103,7 @@ impl Durable {
             let ratchet = self.ratchet(&case::ratchet_name(&record.id));
             let ratchet = ratchet.ok_or("a case has no keys")?;
             let letters = self.rows(Table::Letters, record.id)?;
-            let outbox: BTreeMap<u64, OutRecord> = self.rows(Table::Outbox, record.id)?;
+            let outbox = self.rows(Table::Outbox, record.id)?;
             let entropy: &mut Entropy = &mut chance.entropy();
             cases.push(Case::load(&me, index, record, ratchet, letters, outbox, entropy).map_err(told)?);
         }

@@ -159,6 +159,21 @@ pub(crate) enum Command {
         /// The case
         case: String,
     },
+    /// Keep letters for so many days on your side of a case: counsel's, or that of all others
+    Retention {
+        /// The case
+        case: String,
+        /// Days; 0 to keep them for good
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=36_500))]
+        days: u32,
+    },
+    /// Stop the deletion of a case's letters on this device, or let it go on
+    Hold {
+        /// The case
+        case: String,
+        /// Whether it stops
+        switch: Switch,
+    },
     /// Leave a case
     Leave {
         /// The case
@@ -282,6 +297,15 @@ pub(crate) enum RoleName {
     Client,
     /// Only reads
     Observer,
+}
+
+/// Whether something is so.
+#[derive(Clone, Copy, Debug, clap::ValueEnum, Serialize, Deserialize)]
+pub(crate) enum Switch {
+    /// It is
+    On,
+    /// It is not
+    Off,
 }
 
 /// Where the passphrase of an archive comes from; else it is the vault's, or is asked for.

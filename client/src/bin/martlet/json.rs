@@ -74,6 +74,15 @@ pub(crate) fn members(view: &CaseView, queued: bool) -> Value {
     json!({"case": view.case, "members": members, "queued": queued})
 }
 
+/// What a change of how long letters are kept answers.
+pub(crate) fn keeping(view: &CaseView, queued: bool) -> Value {
+    json!({"case": view.case, "retention": retention(view), "hold": view.hold, "queued": queued})
+}
+
+fn retention(view: &CaseView) -> Value {
+    json!({"client_days": view.retention.client_days, "counsel_days": view.retention.counsel_days})
+}
+
 pub(crate) fn hex(hash: &[u8; 32]) -> String {
     HEXLOWER.encode(hash)
 }
@@ -103,7 +112,7 @@ pub(crate) fn case(view: &CaseView) -> Value {
     let warnings: Vec<_> = view.warnings.iter().map(|w| warning(*w)).collect();
     json!({"case": view.case, "label": line(&view.label), "members": members, "unread": view.unread,
         "unsent": view.unsent, "last": view.last.map(time), "warnings": warnings, "standing": standing(view.standing),
-        "asks": view.asks, "heard": view.heard.map(time)})
+        "asks": view.asks, "heard": view.heard.map(time), "retention": retention(view), "hold": view.hold})
 }
 
 fn file(view: &FileView) -> Value {

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 use crate::{
     archive,
-    args::{Args, Command, RelayCommand, RoleName},
+    args::{Args, Command, RelayCommand, RoleName, Switch},
     ipc, json as shape,
     passphrase::{self, Purpose},
     progress::Bar,
     speak::{Failure, Out},
-    tell,
+    tell, words,
 };
 
 /// An exit code, or what failed.
@@ -262,6 +262,15 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
         Command::Remove { case, member } => changed(client.remove(&case, &member).await?, out),
         Command::Readmit { case, member } => changed(client.readmit(&case, &member).await?, out),
         Command::Takeover { case } => changed(client.take_over(&case).await?, out),
+        Command::Retention { case, days } => {
+            let done = client.retain(&case, days).await?;
+            out.say(&words::say("keeping-asked", None));
+            keeping(done, out)
+        }
+        Command::Hold { case, switch } => {
+            let view = client.hold(&case, matches!(switch, Switch::On))?;
+            keeping((view, false), out)
+        }
         Command::Leave { case } => {
             let sent = client.leave(&case).await?;
             out.both(
@@ -335,6 +344,12 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
 /// Tells who is in a case after a change.
 fn changed((case, waits): (CaseView, bool), out: &mut dyn Out) -> Exit {
     out.both(&shape::members(&case, waits), &tell::case(&case));
+    Ok(queued(waits, out))
+}
+
+/// Tells how long the letters of a case are kept.
+fn keeping((case, waits): (CaseView, bool), out: &mut dyn Out) -> Exit {
+    out.both(&shape::keeping(&case, waits), &tell::kept(&case));
     Ok(queued(waits, out))
 }
 

@@ -1,7 +1,7 @@
 //! How cases, letters and invites are told to people.
 
 use martlet::view::{CaseView, DeviceView, InviteView, LetterView, RelayView, Sent, Standing, Warning};
-use martlet_proto::clean;
+use martlet_proto::{case::Role, clean};
 
 use crate::{
     json::{day, kind, line, role, time},
@@ -45,6 +45,9 @@ pub(crate) fn case(view: &CaseView) -> String {
         };
         told.push_str(&format!("\n  {}: {name}{known}", role(member.role)));
     }
+    if view.standing != Standing::Restored {
+        told.push_str(&format!("\n  {}", kept(view)));
+    }
     if view.standing == Standing::Restored {
         told.push_str(&format!("\n  {}", words::say("warn-restored", None)));
     }
@@ -52,6 +55,25 @@ pub(crate) fn case(view: &CaseView) -> String {
         told.push_str(&format!("\n  {}", warned(*warning)));
     }
     told
+}
+
+/// How long letters are kept, on one line.
+pub(crate) fn kept(view: &CaseView) -> String {
+    let days = |days: Option<u32>| days.map_or_else(|| "∞".to_string(), |days| format!("{days} d"));
+    let (client, counsel) = (view.retention.client_days, view.retention.counsel_days);
+    let told = format!(
+        "{}  {}: {}  {}: {}",
+        words::say("keeping", None),
+        role(Role::Client),
+        days(client),
+        role(Role::Counsel),
+        days(counsel)
+    );
+    if view.hold {
+        format!("{told}\n  {}", words::say("keeping-hold", None))
+    } else {
+        told
+    }
 }
 
 pub(crate) fn device(view: &DeviceView) -> String {
