@@ -12,22 +12,27 @@
 )]
 
 mod cast;
+mod census;
 mod chance;
 mod check;
 mod device;
 mod invites;
+mod large;
 mod live;
+mod members;
 mod relay;
 mod script;
 mod steps;
 mod turns;
+
+use std::collections::BTreeSet;
 
 use martlet::{
     Error,
     vault::Batch,
     view::{Event, Warning},
 };
-use martlet_proto::{Answer, Call, Refusal, Time, letter::LetterId};
+use martlet_proto::{Answer, Call, Refusal, Time, device::Joining, letter::LetterId};
 
 use self::{
     chance::Chance,
@@ -99,6 +104,9 @@ struct Written {
     device: usize,
     id: LetterId,
     text: String,
+    /// In a large story: the devices that were in the case then by what the writer knew, and those no longer in it.
+    expected: Vec<usize>,
+    gone: Vec<usize>,
 }
 
 /// A call or an answer on its way.
@@ -135,6 +143,14 @@ pub struct World {
     /// Batches that were to be made durable so far, and at which of them a device dies: before or after it is.
     commits: u64,
     doom: Option<(u64, bool)>,
+    /// Whether this is a story with a large cast; who was added in it, who wished to leave, and whether anybody was to be taken in again.
+    large: bool,
+    invited: BTreeSet<usize>,
+    left: BTreeSet<usize>,
+    returning: bool,
+    /// The private halves of what second devices offered, and what was handed over to them.
+    offers: Vec<(usize, Vec<u8>)>,
+    parcels: Vec<(usize, Joining)>,
     trace: Vec<String>,
 }
 
@@ -194,6 +210,12 @@ impl World {
             calm: true,
             commits: 0,
             doom: None,
+            large: false,
+            invited: BTreeSet::new(),
+            left: BTreeSet::new(),
+            returning: false,
+            offers: Vec::new(),
+            parcels: Vec::new(),
             trace: Vec::new(),
         }
     }
@@ -257,12 +279,21 @@ impl World {
         for event in events {
             if let Event::Warning { warning, .. } = event
                 && !(self.forgotten && warning == Warning::RelayForgot)
+                && !(self.large && is_told_of_people(warning))
             {
                 return Err(format!("{} is warned: {warning:?}", self.devices[at].name));
             }
         }
         Ok(())
     }
+}
+
+/// Warnings that are due to what people do or how long they are away.
+fn is_told_of_people(warning: Warning) -> bool {
+    matches!(
+        warning,
+        Warning::Lost | Warning::Removed | Warning::Silent | Warning::Asks
+    )
 }
 
 fn told(error: Error) -> String {

@@ -24,6 +24,9 @@ use martlet_tests::world::{Failure, Flaw, World};
 /// Seeds that every run of the tests tells.
 const SEEDS: Range<u64> = 0..300;
 
+/// Seeds that every run of the tests tells with a large cast.
+const LARGE: Range<u64> = 0..90;
+
 /// Seeds that are told with something wrong.
 const FLAWED: Range<u64> = 0..10;
 
@@ -37,13 +40,14 @@ fn today() -> Time {
     Time::from_secs(since.unwrap().as_secs()).day().start()
 }
 
-fn seeds() -> Range<u64> {
+/// The seeds that are asked for, or else those.
+fn seeds(others: &Range<u64>) -> Range<u64> {
     if let Ok(seed) = std::env::var("MARTLET_SEED") {
         let seed = seed.parse().expect("MARTLET_SEED is a number");
         return seed..seed + 1;
     }
     let Ok(seeds) = std::env::var("MARTLET_SEEDS") else {
-        return SEEDS;
+        return others.clone();
     };
     let (from, to) = seeds.split_once("..").expect("MARTLET_SEEDS is FROM..TO");
     let number = |text: &str| text.parse().expect("MARTLET_SEEDS is FROM..TO");
@@ -52,6 +56,13 @@ fn seeds() -> Range<u64> {
 
 /// Runs seeds on all processors; gives the failures by seed.
 fn run_all(seeds: &Range<u64>, flaw: Flaw) -> Vec<(u64, Failure)> {
+    run_each(seeds, |seed| World::run(seed, flaw, today()))
+}
+
+fn run_each(
+    seeds: &Range<u64>,
+    run: impl Fn(u64) -> Result<Vec<String>, Failure> + Sync + std::panic::RefUnwindSafe,
+) -> Vec<(u64, Failure)> {
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut failures = Vec::new();
@@ -60,7 +71,7 @@ fn run_all(seeds: &Range<u64>, flaw: Flaw) -> Vec<(u64, Failure)> {
             if seed >= seeds.end {
                 return failures;
             }
-            let ended = std::panic::catch_unwind(|| World::run(seed, flaw, today()));
+            let ended = std::panic::catch_unwind(|| run(seed));
             let panicked = |_| {
                 Err(Failure {
                     what: "a panic".to_string(),
@@ -84,19 +95,36 @@ fn run_all(seeds: &Range<u64>, flaw: Flaw) -> Vec<(u64, Failure)> {
 
 #[test]
 fn whatever_happens_nobody_is_stuck_and_nothing_is_lost() {
-    let seeds = seeds();
+    hold("whatever", &SEEDS, |seed| World::run(seed, Flaw::None, today()));
+}
+
+/// Five people with seven devices in one case: added, removed, gone, taken in again, taking over.
+#[test]
+fn a_large_cast_agrees_loses_nothing_and_is_never_stuck() {
+    hold("large", &LARGE, |seed| {
+        World::run_large(seed, Flaw::None, today())
+    });
+}
+
+/// Tells all the seeds, or the one that is asked for with its steps.
+fn hold(
+    test: &str,
+    seeds: &Range<u64>,
+    run: impl Fn(u64) -> Result<Vec<String>, Failure> + Sync + std::panic::RefUnwindSafe,
+) {
+    let seeds = self::seeds(seeds);
     if seeds.end == seeds.start + 1 {
-        match World::run(seeds.start, Flaw::None, today()) {
+        match run(seeds.start) {
             Ok(trace) => println!("{}", trace.join("\n")),
             Err(Failure { what, trace }) => panic!("{}\n\nseed {}: {what}", trace.join("\n"), seeds.start),
         }
         return;
     }
-    let failures = run_all(&seeds, Flaw::None);
+    let failures = run_each(&seeds, run);
     for (seed, Failure { what, .. }) in &failures {
         eprintln!("seed {seed}: {what}");
         eprintln!(
-            "    MARTLET_SEED={seed} cargo test -p martlet-tests --test simulation whatever -- --nocapture"
+            "    MARTLET_SEED={seed} cargo test -p martlet-tests --test simulation {test} -- --nocapture"
         );
     }
     assert!(failures.is_empty(), "{} of {seeds:?} failed", failures.len());
@@ -138,7 +166,19 @@ fn a_relay_that_loses_an_acknowledged_letter_is_found() {
     assert!(found.iter().any(|what| what.contains("letters")), "{found:?}");
 }
 
-/// In seed 223 a device that was not up to date took pushes from a channel created anew for a part of the old one.
+#[test]
+fn a_device_that_forgets_its_outbox_is_found_among_many() {
+    let failures = run_each(&FLAWED, |seed| {
+        World::run_large(seed, Flaw::OutboxForgotten, today())
+    });
+    let lost = failures
+        .iter()
+        .filter(|(_, failure)| failure.what.contains("letters did not come"));
+    assert!(lost.count() >= 3, "{:?}", failures.len());
+}
+
+/// Once, by the story that seed 223 told then, a device that was not up to date took pushes from a channel created anew
+/// for a part of the old one.
 #[test]
 fn when_the_relay_forgets_nobody_waits_without_being_told() {
     let mut failures = run_all(&(0..30), Flaw::RelayForgets);

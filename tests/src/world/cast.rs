@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    fn invite(&mut self, person: usize, uses: Uses) -> Outcome<u64> {
+    pub(super) fn invite(&mut self, person: usize, uses: Uses) -> Outcome<u64> {
         let at = self.people[person].devices[0];
         let now = self.clock(at);
         let device = &mut self.devices[at];

@@ -9,7 +9,7 @@ use martlet::{
     record::{CaseRecord, HomeRelay, InviteRecord, decode, encode},
     vault::{Batch, Name, Table},
 };
-use martlet_proto::{ChannelId, Slot, Time};
+use martlet_proto::{ChannelId, Secret, Slot, Time};
 
 use super::{Outcome, chance::Chance, invites::Step, told};
 
@@ -141,6 +141,12 @@ pub(super) struct Live {
     pub(super) pushes: VecDeque<(u32, Option<Vec<Slot>>)>,
 }
 
+/// By how much a clock is ahead.
+fn ahead(chance: &mut Chance) -> u64 {
+    let off = usize::try_from(2 * CLOCK_OFF_SECS_MAX).unwrap();
+    u64::try_from(chance.below(off)).unwrap()
+}
+
 /// A device.
 pub(super) struct Device {
     /// Its owner's name.
@@ -162,9 +168,26 @@ pub(super) struct Device {
 impl Device {
     /// A new device of a new person.
     pub(super) fn new(name: &str, home: Option<HomeRelay>, now: Time, chance: &mut Chance) -> Outcome<Self> {
-        let off = usize::try_from(2 * CLOCK_OFF_SECS_MAX).unwrap();
-        let ahead_secs = u64::try_from(chance.below(off)).unwrap();
+        let ahead = ahead(chance);
         let me = Me::new(name.to_string(), home, now.day(), &mut chance.entropy()).map_err(told)?;
+        Self::with(name, &me, ahead, chance)
+    }
+
+    /// A further device of a person.
+    pub(super) fn of(
+        name: &str,
+        owner: &str,
+        identity: Secret<32>,
+        now: Time,
+        chance: &mut Chance,
+    ) -> Outcome<Self> {
+        let ahead = ahead(chance);
+        let (owner, entropy) = (owner.to_string(), &mut chance.entropy());
+        let me = Me::on_new_device(owner, identity, None, now.day(), entropy).map_err(told)?;
+        Self::with(name, &me, ahead, chance)
+    }
+
+    fn with(name: &str, me: &Me, ahead_secs: u64, chance: &mut Chance) -> Outcome<Self> {
         let mut batch = Batch::default();
         batch.put(Name::one(Table::Profile), encode(me.profile()).map_err(told)?);
         let mut durable = Durable::default();

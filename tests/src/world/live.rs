@@ -6,7 +6,7 @@ use martlet::case::Turn;
 use martlet_proto::{Answer, Call};
 
 use super::{
-    Outcome, World,
+    Died, Outcome, World,
     device::{Device, Followed, Job, Live},
     relay::Pushed,
     told,
@@ -94,7 +94,7 @@ impl World {
         device.due.insert(job);
         let (me, case) = device.memory.case(&id)?;
         let entropy = &mut self.chance.entropy();
-        let Turn { batch, events, .. } = match slots {
+        let turn = match slots {
             _ if case.channel() != channel => Turn::default(),
             Some(slots) => case.pushed(me, slots, now, entropy).map_err(told)?,
             None => {
@@ -103,8 +103,12 @@ impl World {
             }
         };
         self.note(at, "takes a push");
-        if self.commit(at, &batch)?.is_ok() {
-            self.hear(at, events)?;
+        let kept = self.commit(at, &turn.batch)?;
+        if !matches!(kept, Err(Died { kept: false })) {
+            self.hand_over(&turn);
+        }
+        if kept.is_ok() {
+            self.hear(at, turn.events)?;
             self.follow_new(at)?;
         }
         Ok(())

@@ -10,6 +10,8 @@ const DAYS_MAX: u64 = 25;
 const LONG_DAYS_MAX: usize = 600;
 /// How often everybody looks whether anything is left to do, before they are said to be stuck.
 const ROUNDS_MAX: usize = 24;
+/// Times in a hundred that somebody does something that changes a large case.
+const CHANGES_PERCENT: usize = 8;
 /// Steps of one such round at most.
 const ROUND_STEPS_MAX: usize = 3000;
 
@@ -19,6 +21,9 @@ impl World {
         self.calm = false;
         for _ in 0..steps {
             let at = self.chance.below(self.devices.len());
+            if self.large && self.chance.percent(CHANGES_PERCENT) {
+                self.change_members(at)?;
+            }
             match self.chance.below(200) {
                 0..=89 => self.network()?,
                 90..=166 => self.act(at)?,
@@ -105,12 +110,12 @@ impl World {
     }
 
     /// Somebody opens the program; a client who was given an invite and has no case yet tries it.
-    fn wake(&mut self, at: usize) {
+    pub(super) fn wake(&mut self, at: usize) {
         self.note(at, "looks at everything again");
         self.devices[at].wake();
         for story in 0..self.stories.len() {
             let client = self.stories[story].members[0];
-            if self.people[client].devices.contains(&at) && !self.is_open(story) {
+            if self.people[client].devices[0] == at && !self.is_open(story) {
                 self.devices[at].due.insert(Job::Opening(story));
             }
         }
@@ -231,13 +236,18 @@ impl World {
         ))
     }
 
-    fn changes(&self) -> u64 {
+    pub(super) fn changes(&self) -> u64 {
         self.devices.iter().map(|device| device.durable.changes).sum()
     }
 
     /// Goes on in any order until nobody has anything to say and nothing is on its way.
     pub(super) fn run_dry(&mut self) -> Outcome {
-        for _ in 0..ROUND_STEPS_MAX {
+        let most = if self.large {
+            10 * ROUND_STEPS_MAX
+        } else {
+            ROUND_STEPS_MAX
+        };
+        for _ in 0..most {
             let busy = |at: &usize| {
                 let device = &self.devices[*at];
                 let pushes = device.live.as_ref().is_some_and(|live| !live.pushes.is_empty());
@@ -253,6 +263,6 @@ impl World {
                 Some(_) | None => self.network()?,
             }
         }
-        Err(format!("after {ROUND_STEPS_MAX} steps somebody still asks"))
+        Err(format!("after {most} steps somebody still asks"))
     }
 }

@@ -2,7 +2,7 @@
 
 use martlet::{
     Error,
-    case::{Case, Purpose, Turn},
+    case::{Case, Purpose},
     record::encode,
     vault::{Name, Table},
     verified,
@@ -175,14 +175,20 @@ impl World {
         match case.answered(me, purpose, answer, now, entropy) {
             // The commit that was just signed goes out before it is kept.
             Ok(_) if early => Ok(()),
-            Ok(Turn { batch, events, .. }) => {
+            Ok(turn) => {
                 // What happened is told once it is durable; whoever died before that hears of it another time.
-                if let Err(Died { kept: false }) = self.commit(at, &batch)? {
+                if let Err(Died { kept: false }) = self.commit(at, &turn.batch)? {
                     return Ok(());
                 }
-                self.hear(at, events)
+                self.hand_over(&turn);
+                self.hear(at, turn.events)
             }
             Err(Error::Refused(Refusal::Busy | Refusal::Full)) => {
+                self.devices[at].give_up(&Job::Case(*id));
+                Ok(())
+            }
+            // What only people or time mend; whoever waits for ever is found when all is calm.
+            Err(Error::Refused(_)) if self.large => {
                 self.devices[at].give_up(&Job::Case(*id));
                 Ok(())
             }
@@ -263,14 +269,20 @@ impl World {
             device: at,
             id,
             text: format!("{} says {}", self.devices[at].name, id.to_text()),
+            expected: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
     /// Somebody writes a letter. It exists once it is durable, whatever becomes of the device.
     pub(super) fn write(&mut self, at: usize, id: &[u8; 16]) -> Outcome {
-        let (now, letter) = (self.clock(at), self.letter(at, *id));
+        let (now, mut letter) = (self.clock(at), self.letter(at, *id));
+        (letter.expected, letter.gone) = self.audience(at, id);
         let body = Body::Text(letter.text.clone());
         let (me, case) = self.devices[at].memory.case(id)?;
+        if self.large && case.writable().is_err() {
+            return Ok(());
+        }
         let batch = case.write(me, letter.id, &body, now).map_err(told)?;
         case.look_again();
         self.devices[at].due.insert(Job::Case(*id));
