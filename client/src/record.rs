@@ -375,6 +375,8 @@ pub enum Wish {
 pub struct Ask {
     /// Who asks.
     pub identity: [u8; 32],
+    /// The leaf key of the device that asks.
+    pub leaf: [u8; 32],
     /// Their fresh key package.
     pub package: Vec<u8>,
     /// When it came in.

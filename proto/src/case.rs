@@ -226,8 +226,8 @@ pub enum Rescue {
     },
     /// To the member: welcome back.
     Answer(Packet),
-    /// To counsel: the sender goes on by itself after all.
-    Withdraw,
+    /// To counsel: the device with this leaf key goes on by itself after all.
+    Withdraw([u8; 32]),
 }
 
 /// The bytes of HPKE's encapsulated key for X-Wing.

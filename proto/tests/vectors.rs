@@ -1329,7 +1329,11 @@ fn cards(to: &mut Files) {
             },
         ),
         ("rescue-answer", "counsel answers", Rescue::Answer(packet.clone())),
-        ("rescue-withdraw", "a member goes on after all", Rescue::Withdraw),
+        (
+            "rescue-withdraw",
+            "a member goes on after all",
+            Rescue::Withdraw(run(3)),
+        ),
     ] {
         let value = json!({ "rescue": hex::encode(postcard::to_allocvec(&rescue).unwrap()) });
         put(to, name, "accept", "rescue", what, value);

@@ -295,18 +295,51 @@ async fn who_asks_is_taken_in_again_and_has_what_was_missed() {
     assert!(view.asks.is_empty() && view.warnings.is_empty(), "{view:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_was_removed_does_not_come_back_by_asking() {
-    let relay = Relay::start();
-    let (amal, ines) = case(&relay).await;
-    let tablet = Person::new("tablet", Some(&relay)).await;
+/// A second device of the client's, who does not lead the case.
+async fn link_by_letter(amal: &Person, ines: &Person, relay: &Relay) -> Person {
+    let tablet = Person::new("tablet", Some(relay)).await;
     let asked = tablet.client.request_link(None).await.unwrap();
     let request = asked.request.unwrap().parse().unwrap();
     for _ in 0..4 {
         amal.client.link_device(&request, false).await.unwrap();
-        sync(&[&tablet, &ines, &amal]).await;
+        sync(&[&tablet, ines, amal]).await;
     }
+    agree(&[amal, ines, &tablet]);
+    tablet
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_devices_of_somebody_who_ask_are_taken_in_again_at_once() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let tablet = link_by_letter(&amal, &ines, &relay).await;
+    tablet.client.rejoin(Some(&tablet.case())).await.unwrap();
+    amal.client.rejoin(Some(&amal.case())).await.unwrap();
+    ines.client.sync().await.unwrap();
+    assert_eq!(
+        ines.client.case(&ines.case()).unwrap().asks.len(),
+        1,
+        "one person"
+    );
+    ines.client.readmit(&ines.case(), "Amal").await.unwrap();
+    sync(&[&tablet, &amal, &ines]).await;
     agree(&[&amal, &ines, &tablet]);
+    tablet
+        .client
+        .send_text(&tablet.case(), "both of us")
+        .await
+        .unwrap();
+    sync(&[&ines, &amal]).await;
+    assert_eq!(said(&ines), ["both of us"]);
+    assert_eq!(said(&amal), ["both of us"]);
+    assert!(ines.client.case(&ines.case()).unwrap().asks.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_removed_does_not_come_back_by_asking() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let tablet = link_by_letter(&amal, &ines, &relay).await;
     // Who stole it asks, and counsel sees that somebody does, before Amal has it removed.
     tablet.client.rejoin(Some(&tablet.case())).await.unwrap();
     ines.client.sync().await.unwrap();

@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     identity::behind_leaf,
     me::Me,
-    mls::{Group, MlsError, Processed, Staged, describe_package},
+    mls::{Group, MlsError, Processed, Staged},
     record::{LetterRecord, Notice, OutRecord, Reading, RescueRecord, Standing, Wish, encode},
     sealed,
     view::{Event, Warning, name_of},
@@ -159,7 +159,7 @@ impl Case {
             self.record.rescues = merged(&self.record.rescues, rescue_records(secrets));
         }
         self.enter_epoch(keep, Some(next))?;
-        self.withdraw_ask(reader.entropy);
+        self.withdraw_ask(reader.me, reader.entropy);
         self.go_home(&before.0);
         self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
@@ -294,10 +294,7 @@ impl Case {
         barred.retain(|key| !here(key));
         barred.drain(..barred.len().saturating_sub(BARRED_KEPT));
         let barred = &self.record.barred;
-        let may_ask = |package: &[u8]| {
-            describe_package(package).is_ok_and(|info| !barred.contains(&info.signature_key))
-        };
-        self.record.asks.retain(|ask| may_ask(&ask.package));
+        self.record.asks.retain(|ask| !barred.contains(&ask.leaf));
     }
 
     /// Notes what a commit changed, in the order in which people care.

@@ -51,7 +51,7 @@ impl Case {
         if letter.seen.is_some_and(|seen| self.was_shown_otherwise(seen)) {
             self.warn(Warning::RelayDiffers, &mut turn.events);
         }
-        self.note_thread(&letter, from, reader.entropy);
+        self.note_thread(&letter, from, reader.me, reader.entropy);
         if from.identity != mine && self.role_of(&from.identity) == Some(Role::Counsel) {
             let heard = letter.sent.min(now);
             self.record.heard = self.record.heard.max(Some(heard));
@@ -117,14 +117,14 @@ impl Case {
     }
 
     /// A letter of the committer that saw this very log: nobody waits in vain in a channel that came back.
-    fn note_thread(&mut self, letter: &Letter, from: Sender, entropy: &mut Entropy) {
+    fn note_thread(&mut self, letter: &Letter, from: Sender, me: &crate::me::Me, entropy: &mut Entropy) {
         let same = |(seq, head)| self.record.reading.heads.contains(&(seq, head));
         if self.record.held_since.is_some()
             && self.epoch.context.committer == Some(from.leaf)
             && letter.seen.is_some_and(same)
         {
             self.record.held_since = None;
-            self.withdraw_ask(entropy);
+            self.withdraw_ask(me, entropy);
             self.record
                 .warnings
                 .retain(|warning| *warning != Warning::RelayForgot);

@@ -79,7 +79,8 @@ impl Case {
         self.wish(Wish::Remove { identity })
     }
 
-    /// Takes somebody in again who asked for it.
+    /// Takes somebody in again who asked for it: with all devices that ask and are in the case, or with the new device
+    /// that asks, in place of all others.
     ///
     /// # Errors
     ///
@@ -87,9 +88,19 @@ impl Case {
     pub fn readmit(&mut self, me: &Me, reference: &str) -> Result<Batch, Error> {
         self.entitled(me)?;
         let identity = self.person_named(reference)?;
-        let ask = self.record.asks.iter().find(|ask| ask.identity == identity);
-        let package = ask.ok_or(Error::NotFound(Missing::Ask))?.package.clone();
-        self.wish(Wish::Readmit { identity, package })
+        let asks = self.record.asks.iter().filter(|ask| ask.identity == identity);
+        let asks: Vec<_> = asks.collect();
+        let new = asks.iter().rfind(|ask| !self.has_leaf(&ask.leaf));
+        let taken = new.map_or(asks.as_slice(), std::slice::from_ref);
+        let packages: Vec<Vec<u8>> = taken.iter().map(|ask| ask.package.clone()).collect();
+        if packages.is_empty() {
+            return Err(Error::NotFound(Missing::Ask));
+        }
+        let mut batch = Batch::default();
+        for package in packages {
+            batch.merge(self.wish(Wish::Readmit { identity, package })?);
+        }
+        Ok(batch)
     }
 
     /// Becomes the committer in place of another of counsel's devices.

@@ -183,7 +183,7 @@ impl Plan {
         if self.context.person(identity).is_none() || barred.contains(&key) || key == self.own {
             return;
         }
-        if self.invite.iter().any(|to| to.identity() == identity) {
+        if self.add.iter().any(|package| leaf_key(package) == Some(key)) && !self.again.contains(&key) {
             return;
         }
         // A letter of the same device may have asked for fresh keys before: whoever lost the thread does not find them.
@@ -196,7 +196,9 @@ impl Plan {
             leaf.signature_key == key || replaced
         });
         self.add.push(package.to_vec());
-        self.invite.push(Invitation::Rescue(*identity));
+        if !self.invite.iter().any(|to| to.identity() == identity) {
+            self.invite.push(Invitation::Rescue(*identity));
+        }
     }
 
     /// Has these leaves removed, unless they are already; says whether there were any.

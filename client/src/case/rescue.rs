@@ -1,6 +1,6 @@
 //! Asking counsel to be taken in again, and hearing who asks. SPEC.md 10.4.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use martlet_proto::{
     Append, Call, Cursor, Entry, Envelope, Kind, Read, Seq, Slot, Time,
@@ -9,7 +9,7 @@ use martlet_proto::{
     case::{Packet, Rescue, RescueSeeds},
     derive::RescueKeys,
     envelope::NONCE,
-    limits::HOLD_DAYS,
+    limits::{HOLD_DAYS, PERSON_DEVICES_MAX},
 };
 
 use super::{
@@ -24,6 +24,7 @@ use crate::{
     me::Me,
     mls::{Package, inspect_package, keypackage},
     record::{Ask, Asking, CaseRecord, LetterRecord, OutRecord, SealedItem, Standing, encode},
+    shown::name_of_member,
     vault::Batch,
     view::{Event, Warning, name_of},
 };
@@ -94,7 +95,7 @@ impl Case {
     }
 
     /// Takes a request back that this device made by itself: it goes on without.
-    pub(super) fn withdraw_ask(&mut self, entropy: &mut Entropy) {
+    pub(super) fn withdraw_ask(&mut self, me: &Me, entropy: &mut Entropy) {
         let (Some(asking), Some(seeds)) = (&mut self.record.asking, &self.record.rescue) else {
             return;
         };
@@ -107,7 +108,7 @@ impl Case {
         }
         let keys = RescueKeys::derive(&seeds.to_counsel);
         let nonce: [u8; NONCE] = entropy.bytes();
-        let withdraw = encode(&Rescue::Withdraw).ok();
+        let withdraw = encode(&Rescue::Withdraw(*me.leaf_public())).ok();
         let sealed = withdraw.and_then(|content| {
             Envelope::seal(&keys.envelope, nonce, &keys.channel(), Kind::Packet, &content).ok()
         });
@@ -303,17 +304,10 @@ impl Case {
         };
         let keys = RescueKeys::derive(&rescue.seeds.to_counsel);
         let before = rescue.cursor;
-        let (mut asks, mut withdrawn) = (Vec::new(), false);
+        let mut said = Vec::new();
         let from = follow_cursor(&mut rescue.cursor, &page);
         for (slot, envelope) in here(&page, from) {
-            match open(&keys, envelope) {
-                Some(Rescue::Ask { package, .. }) => asks.push(package),
-                Some(Rescue::Withdraw) => {
-                    asks.clear();
-                    withdrawn = true;
-                }
-                Some(Rescue::Answer(_)) | None => {}
-            }
+            said.extend(open(&keys, envelope));
             advance(&mut rescue.cursor, slot);
         }
         let read = rescue
@@ -323,32 +317,60 @@ impl Case {
         if read {
             self.round.asks_unread.retain(|unread| unread != identity);
         }
-        let barred = self.record.barred.clone();
-        let theirs = |package: &Vec<u8>| {
-            inspect_package(package, now.as_secs()).is_ok_and(|info| {
-                behind_leaf(&info.credential, &info.signature_key) == Some(*identity)
-                    && !barred.contains(&info.signature_key)
-            })
-        };
-        if withdrawn {
-            self.record.asks.retain(|ask| ask.identity != *identity);
+        let mut asked = false;
+        for said in said {
+            match said {
+                Rescue::Ask { package, .. } => asked |= self.note_ask(identity, package, now),
+                Rescue::Withdraw(leaf) => {
+                    let other = |ask: &Ask| ask.identity != *identity || ask.leaf != leaf;
+                    self.record.asks.retain(other);
+                }
+                Rescue::Answer(_) => {}
+            }
         }
-        if let Some(package) = asks.into_iter().rfind(theirs) {
-            self.record.asks.retain(|ask| ask.identity != *identity);
-            self.record.asks.push(Ask {
-                identity: *identity,
-                package,
-                received: now,
-            });
+        if asked && self.record.asks.iter().any(|ask| ask.identity == *identity) {
             turn.events.push(Event::Asks {
                 case: name_of(&self.record.id),
-                member: crate::shown::name_of_member(identity),
+                member: name_of_member(identity),
             });
         }
         if changed {
             self.save_record(&mut turn.batch)?;
         }
         Ok(turn)
+    }
+
+    /// Keeps a request, in place of an earlier one of the same device: only with a package of that person's, and not of a
+    /// device that was removed. Says whether it is kept.
+    fn note_ask(&mut self, identity: &[u8; 32], package: Vec<u8>, now: Time) -> bool {
+        let Ok(info) = inspect_package(&package, now.as_secs()) else {
+            return false;
+        };
+        let leaf = info.signature_key;
+        let theirs = behind_leaf(&info.credential, &leaf) == Some(*identity);
+        if !theirs || self.record.barred.contains(&leaf) {
+            return false;
+        }
+        self.record.asks.retain(|ask| ask.leaf != leaf);
+        let of_person = |ask: &&Ask| ask.identity == *identity;
+        if self.record.asks.iter().filter(of_person).count() >= PERSON_DEVICES_MAX {
+            let oldest = self.record.asks.iter().position(|ask| ask.identity == *identity);
+            oldest.map(|at| self.record.asks.remove(at));
+        }
+        self.record.asks.push(Ask {
+            identity: *identity,
+            leaf,
+            package,
+            received: now,
+        });
+        true
+    }
+
+    /// The members who ask for help, each once.
+    pub(super) fn asking(&self) -> Vec<String> {
+        let asks = self.record.asks.iter();
+        let members: BTreeSet<String> = asks.map(|ask| name_of_member(&ask.identity)).collect();
+        members.into_iter().collect()
     }
 
     /// The warning that a member asks for help, as long as nobody answered.
@@ -407,7 +429,7 @@ pub fn request(
 pub fn answer(seeds: &RescueSeeds, envelope: &Envelope) -> Option<Packet> {
     match open(&RescueKeys::derive(&seeds.to_member), Some(envelope))? {
         Rescue::Answer(packet) => Some(packet),
-        Rescue::Ask { .. } | Rescue::Withdraw => None,
+        Rescue::Ask { .. } | Rescue::Withdraw(_) => None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     identity::{epoch_code, safety_number},
     me::Me,
     record::{LetterRecord, OutRecord},
-    shown::{self, name_of_member},
+    shown,
     vault::Batch,
     view::{CaseView, LetterView, Safety, name_of},
 };
@@ -40,12 +40,7 @@ impl Case {
                 .chain(self.silence(me, now))
                 .collect(),
             standing: self.record.standing,
-            asks: self
-                .record
-                .asks
-                .iter()
-                .map(|ask| name_of_member(&ask.identity))
-                .collect(),
+            asks: self.asking(),
             heard: self.record.heard,
             retention: self.retention(),
             hold: self.record.hold,
