@@ -435,7 +435,8 @@ pub struct CaseKeys {
     pub keep: Option<Token<Keeper>>,
     /// A commit of one's own that is on its way.
     pub pending: Option<PendingCommit>,
-    /// The private halves of the key packages that were offered for a refresh or in asking for help, newest first.
+    /// The private halves of the key packages that were offered for a refresh or in asking for help and were not used,
+    /// newest first.
     pub packages: Vec<Vec<u8>>,
     /// The keys under which letters are stored: a letter is deleted by deleting its drawer's.
     pub drawers: Drawers,

@@ -25,7 +25,7 @@ use martlet_tests::world::{Failure, Flaw, World};
 const SEEDS: Range<u64> = 0..300;
 
 /// Seeds that every run of the tests tells with a large cast.
-const LARGE: Range<u64> = 0..90;
+const LARGE: Range<u64> = 0..300;
 
 /// Seeds that are told with something wrong.
 const FLAWED: Range<u64> = 0..10;

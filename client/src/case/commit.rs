@@ -39,8 +39,6 @@ pub(super) struct Draft {
     commit: Commit,
     /// What it leads to.
     epoch: Epoch,
-    /// How many wishes, from the first on, it fulfils.
-    wishes: usize,
 }
 
 impl Case {
@@ -96,7 +94,6 @@ impl Case {
     /// Drafts the commit that refreshes this device's keys, makes it the committer, and fulfils the wishes. It is signed
     /// when the channel that it leads to is open.
     pub(super) fn draft_commit(&mut self, me: &Me, entropy: &mut Entropy) -> Result<(), Error> {
-        let wishes = self.record.wishes.len();
         let mut plan = self.plan(me, entropy);
         let keep = entropy.keeper();
         plan.context.committer = Some(*me.leaf_public());
@@ -128,7 +125,6 @@ impl Case {
                     secrets,
                     commit,
                     epoch,
-                    wishes,
                 });
                 Ok(())
             }
@@ -177,7 +173,7 @@ impl Case {
                     next: tip.incarnation,
                     rescues: draft.plan.rescues,
                     packets,
-                    wishes: draft.wishes,
+                    wishes: draft.plan.wishes,
                 });
                 self.save(&mut turn.batch)?;
                 Ok(turn)

@@ -11,6 +11,7 @@ use super::{
     Case, Epoch, Turn,
     begin::rescue_records,
     internal, judge, keep_info, member, parse_context,
+    plan::leaf_key,
     read::{Flow, Reader},
 };
 use crate::{
@@ -85,10 +86,14 @@ impl Case {
         self.record.rescues = pending.rescues;
         let done = pending.wishes.min(self.record.wishes.len());
         let back = self.record.wishes.drain(..done).filter_map(|wish| match wish {
-            Wish::Readmit { identity, .. } => Some(identity),
+            Wish::Readmit { identity, package } => Some((identity, leaf_key(&package))),
             _ => None,
         });
-        let back: Vec<[u8; 32]> = back.collect();
+        let (back, fresh): (Vec<[u8; 32]>, Vec<_>) = back.unzip();
+        // Whoever came back has fresh keys, and not what they offered before for getting some.
+        self.record
+            .wishes
+            .retain(|wish| !matches!(wish, Wish::Refresh { leaf, .. } if fresh.contains(&Some(*leaf))));
         for (to, sealed) in pending.packets {
             self.put_out(OutRecord::Packet { to, sealed }, &mut reader.turn.batch)?;
         }
@@ -134,7 +139,10 @@ impl Case {
                 return self.removed(by, reader).map(Some);
             }
             match self.returned(reader, &staged, rest, welcome.as_deref())? {
-                Return::In(group) => self.group = *group,
+                Return::In(group, used) => {
+                    self.group = *group;
+                    self.packages.remove(used);
+                }
                 Return::Later => return Ok(Some(Flow::Again)),
                 // Counsel answers elsewhere: what was asked for in a rescue channel comes back through one.
                 Return::Out if self.record.asking.is_some() => {
@@ -143,7 +151,6 @@ impl Case {
                 }
                 Return::Out => return Ok(Some(self.lose(reader.turn))),
             }
-            self.packages.clear();
             self.record.refreshed = reader.now;
         } else {
             self.group.merge(staged).map_err(internal)?;
@@ -204,17 +211,18 @@ impl Case {
             let later = rest.is_empty() && !self.is_at_end(reader);
             return Ok(if later { Return::Later } else { Return::Out });
         };
-        let mut packages = self.packages.iter();
-        let joined = packages.find_map(|package| {
-            Group::join(reader.entropy.secret(), reader.me.leaf(), package, welcome).ok()
+        let mut packages = self.packages.iter().enumerate();
+        let joined = packages.find_map(|(at, package)| {
+            let group = Group::join(reader.entropy.secret(), reader.me.leaf(), package, welcome);
+            Some((group.ok()?, at))
         });
         Ok(match joined {
-            Some(group)
+            Some((group, used))
                 if group.epoch() == staged.epoch()
                     && group.id() == self.record.id
                     && group.context().is_ok_and(|context| context == staged.context()) =>
             {
-                Return::In(Box::new(group))
+                Return::In(Box::new(group), used)
             }
             Some(_) | None => Return::Out,
         })
@@ -403,8 +411,8 @@ impl Case {
 
 /// What came of a commit that removes this device and adds it again.
 enum Return {
-    /// It is in the next epoch.
-    In(Box<Group>),
+    /// It is in the next epoch, by the key package at this place.
+    In(Box<Group>, usize),
     /// The Welcome has not been read yet.
     Later,
     /// There is no Welcome for it.

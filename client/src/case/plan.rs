@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub(super) invite: Vec<Invitation>,
     /// Whether the Welcome goes into the log.
     pub(super) refreshes: bool,
+    /// How many wishes, from the first on, it fulfils.
+    pub(super) wishes: usize,
 }
 
 /// Where a Welcome goes besides the log.
@@ -40,7 +42,8 @@ pub(super) enum Invitation {
 }
 
 impl Case {
-    /// What the wishes come to, in their order. Those that time has overtaken come to nothing.
+    /// What the wishes come to, in their order. Those that time has overtaken come to nothing. A commit with a Welcome in
+    /// the log takes nobody in again, so that everybody knows who comes back: the wishes from there on wait for the next.
     pub(super) fn plan(&self, me: &Me, entropy: &mut Entropy) -> Plan {
         let members = self.group.members();
         let mut plan = Plan {
@@ -52,8 +55,13 @@ impl Case {
             again: Vec::new(),
             invite: Vec::new(),
             refreshes: false,
+            wishes: 0,
         };
         for wish in &self.record.wishes {
+            if plan.must_end_before(wish) {
+                break;
+            }
+            plan.wishes = plan.wishes.saturating_add(1);
             match wish {
                 Wish::Add {
                     person,
@@ -96,6 +104,18 @@ impl Case {
 }
 
 impl Plan {
+    /// Whether a wish belongs into another commit than those before it.
+    fn must_end_before(&self, wish: &Wish) -> bool {
+        let mut invited = self.invite.iter();
+        match wish {
+            Wish::Readmit { .. } => self.refreshes,
+            Wish::Refresh { .. } | Wish::Device { .. } => {
+                invited.any(|to| matches!(to, Invitation::Rescue(_)))
+            }
+            _ => false,
+        }
+    }
+
     fn add_person(
         &mut self,
         person: &Person,
@@ -183,12 +203,9 @@ impl Plan {
         if self.context.person(identity).is_none() || barred.contains(&key) || key == self.own {
             return;
         }
-        if self.add.iter().any(|package| leaf_key(package) == Some(key)) && !self.again.contains(&key) {
+        if self.add.iter().any(|package| leaf_key(package) == Some(key)) {
             return;
         }
-        // A letter of the same device may have asked for fresh keys before: whoever lost the thread does not find them.
-        self.again.retain(|again| *again != key);
-        self.add.retain(|package| leaf_key(package) != Some(key));
         let known = members.iter().any(|leaf| leaf.signature_key == key);
         let own = self.own;
         self.remove_leaves(members, |leaf| {
@@ -227,7 +244,8 @@ fn identity_behind(package: &[u8]) -> Option<[u8; 32]> {
     behind_leaf(&info.credential, &info.signature_key)
 }
 
-fn leaf_key(package: &[u8]) -> Option<[u8; 32]> {
+/// The leaf key of the device that a key package is of.
+pub(super) fn leaf_key(package: &[u8]) -> Option<[u8; 32]> {
     Some(describe_package(package).ok()?.signature_key)
 }
 

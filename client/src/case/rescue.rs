@@ -253,10 +253,13 @@ impl Case {
         entropy: &mut Entropy,
         turn: &mut Turn,
     ) -> Result<bool, Error> {
-        let (mut packages, members) = (self.packages.iter(), &self.record.members);
-        let Some((group, context)) =
-            packages.find_map(|private| welcomed_back(me, members, &packet, private, entropy).ok())
-        else {
+        let members = &self.record.members;
+        let mut packages = self.packages.iter().enumerate();
+        let joined = packages.find_map(|(at, private)| {
+            let (group, context) = welcomed_back(me, members, &packet, private, entropy).ok()?;
+            Some((group, context, at))
+        });
+        let Some((group, context, used)) = joined else {
             return Ok(false);
         };
         if group.id() != self.record.id || group.epoch() <= self.group.epoch() {
@@ -265,7 +268,7 @@ impl Case {
         let keep = kept(&packet, &context);
         self.group = group;
         self.pending = None;
-        self.packages.clear();
+        self.packages.remove(used);
         self.record.asking = None;
         self.record.standing = Standing::Member;
         self.record.refreshed = now;

@@ -83,13 +83,18 @@ impl World {
                 Ok(())
             };
         }
-        let done = !record.commit_due
-            && record.held_since.is_none()
-            && record.receipts_due.is_empty()
-            && record.wishes.is_empty()
-            && record.asking.is_none();
-        if !done || !device.durable.waiting().is_empty() {
-            return Err(format!("{} is not done", device.name));
+        let open = [
+            ("a commit", record.commit_due || record.held_since.is_some()),
+            ("receipts", !record.receipts_due.is_empty()),
+            ("a wish", !record.wishes.is_empty()),
+            ("a request", record.asking.is_some()),
+            ("something to send", !device.durable.waiting().is_empty()),
+        ];
+        if let Some((what, _)) = open.iter().find(|(_, open)| *open) {
+            let wish = record.wishes.first().map(|wish| format!("{wish:?}"));
+            let wish = wish.unwrap_or_default();
+            let wish = wish.split(' ').next().unwrap_or_default();
+            return Err(format!("{} is not done: there is {what} left: {wish}", device.name));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use martlet::{
     mls::keypackage,
-    record::{DeviceRecord, HomeRelay, encode},
+    record::{DeviceRecord, HomeRelay, Standing, encode},
     vault::{Batch, Name, Table},
 };
 use martlet_proto::{Time, card::Uses, case::Role};
@@ -179,13 +179,24 @@ impl World {
                 self.answer_asks(at)?;
             }
             self.replace_lost_leader()?;
-            if self.changes() == before {
+            // A commit for fresh keys alone waits for an hour after the last one.
+            if self.changes() == before && !self.waits_for_commit() {
                 return Ok(());
             }
         }
         Err(format!(
             "after {ROUNDS_MAX} rounds there is still something to do"
         ))
+    }
+
+    /// Whether a member's device that leads the case has something to commit.
+    fn waits_for_commit(&self) -> bool {
+        let leads = |device: &Device| {
+            let case = device.memory.cases.first();
+            let case = case.filter(|case| case.record().standing == Standing::Member);
+            case.is_some_and(|case| case.is_led_by(device.memory.me.leaf_public()) && case.is_changing())
+        };
+        self.devices.iter().any(leads)
     }
 
     /// The case of the story, on a device that has it.
