@@ -21,7 +21,7 @@ mod staged;
 mod tests;
 
 pub use change::{Change, Commit, Member, Processed};
-pub use group::Group;
+pub use group::{Group, is_welcome};
 pub use package::{Leaf, Package, PackageInfo, describe_package, inspect_package, keypackage};
 pub use provider::Provider;
 pub use staged::Staged;

@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     identity::behind_leaf,
     me::Me,
-    mls::{Group, MlsError, Processed, Staged},
+    mls::{Group, MlsError, Processed, Staged, is_welcome},
     record::{LetterRecord, Notice, OutRecord, Reading, RescueRecord, Standing, Wish, encode},
     sealed,
     view::{Event, Warning, name_of},
@@ -123,15 +123,15 @@ impl Case {
         let sender = members.iter().find(|leaf| leaf.index == staged.sender());
         let by = sender.and_then(|leaf| behind_leaf(&leaf.credential, &leaf.signature_key));
         let Some(by) = by else { return Ok(None) };
-        let back = came_back(&self.epoch.context, &staged, rest);
+        let again = added_again(&self.epoch.context, &staged);
         let welcome = match rest.first() {
             Some(Slot::Here(entry)) if entry.kind == Kind::Commit => self.open_welcome(&entry.envelope),
             Some(_) => None,
-            None if !self.is_at_end(reader) && adds_device(reader.me, &staged) => {
-                return Ok(Some(Flow::Again));
-            }
+            None if !self.is_at_end(reader) && !again.is_empty() => return Ok(Some(Flow::Again)),
             None => None,
         };
+        // A Welcome that stands in the log is for devices that only got fresh keys, or are new.
+        let back = if welcome.is_some() { Vec::new() } else { again };
         let secrets = open_share(reader.me, &self.record.id, staged.aad(), &context.keep);
         if staged.removes_us() {
             let own = |leaf: &crate::mls::PackageInfo| leaf.signature_key == *reader.me.leaf_public();
@@ -179,13 +179,14 @@ impl Case {
         reader.end.is_some() && reader.end == behind
     }
 
-    /// The Welcome that stands behind a commit of the present epoch.
+    /// The Welcome that stands behind a commit of the present epoch; `None` if it is something else, such as a commit that
+    /// came too late.
     fn open_welcome(&self, envelope: &Envelope) -> Option<Vec<u8>> {
         let keys = &self.epoch.keys;
         let plain = envelope
             .open(&keys.envelope, &self.epoch.channel, Kind::Commit)
             .ok()?;
-        Some(plain.to_vec())
+        is_welcome(&plain).then(|| plain.to_vec())
     }
 
     /// Tells further devices of the owner's that were just added how to come in.
@@ -419,18 +420,8 @@ enum Return {
     Out,
 }
 
-/// Whether a commit adds a further device of the owner's.
-fn adds_device(me: &Me, staged: &Staged) -> bool {
-    let mut added = staged.added().iter();
-    added.any(|leaf| me.has_device(&leaf.signature_key))
-}
-
-/// Who was taken in again by a commit: not those whose devices only got fresh keys, whose Welcome stands in the log.
-fn came_back(old: &CaseContext, staged: &Staged, rest: &[Slot]) -> Vec<[u8; 32]> {
-    let welcome = |slot: &Slot| matches!(slot, Slot::Here(entry) if entry.kind == Kind::Commit);
-    if rest.first().is_some_and(welcome) {
-        return Vec::new();
-    }
+/// The members of whose devices a commit adds some.
+fn added_again(old: &CaseContext, staged: &Staged) -> Vec<[u8; 32]> {
     let added = staged.added().iter().map(judge::LeafKeys::from);
     added
         .filter_map(|leaf| leaf.identity)

@@ -43,6 +43,12 @@ impl std::fmt::Debug for Group {
     }
 }
 
+/// Whether bytes are a Welcome, for whomever.
+pub fn is_welcome(bytes: &[u8]) -> bool {
+    let message = MlsMessageIn::tls_deserialize_exact_bytes(bytes);
+    message.is_ok_and(|message| matches!(message.extract(), MlsMessageBodyIn::Welcome(_)))
+}
+
 impl Group {
     /// Creates a group with one member, in epoch 0.
     ///
