@@ -483,6 +483,8 @@ pub struct LetterRecord {
     pub queued: bool,
     /// The identities from which a receipt came.
     pub delivered_to: Vec<[u8; 32]>,
+    /// The leaf keys of the devices from which a receipt came.
+    pub confirmed_by: Vec<[u8; 32]>,
     /// For one's own: the identities to which it was written.
     pub to: Vec<[u8; 32]>,
     /// For one's own: when it last reached the relay.
@@ -499,6 +501,7 @@ impl LetterRecord {
             read: true,
             queued: true,
             delivered_to: Vec::new(),
+            confirmed_by: Vec::new(),
             to,
             placed: None,
         }

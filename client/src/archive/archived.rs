@@ -267,6 +267,7 @@ impl KeptLetter {
             read: self.read,
             queued: self.queued,
             delivered_to: self.delivered_to,
+            confirmed_by: Vec::new(),
             to: Vec::new(),
             placed: None,
         }

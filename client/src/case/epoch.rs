@@ -86,19 +86,22 @@ impl Case {
         self.record.rescues = pending.rescues;
         let done = pending.wishes.min(self.record.wishes.len());
         let back = self.record.wishes.drain(..done).filter_map(|wish| match wish {
-            Wish::Readmit { identity, package } => Some((identity, leaf_key(&package))),
+            Wish::Readmit { identity, package } => Some((identity, leaf_key(&package)?)),
             _ => None,
         });
-        let (back, fresh): (Vec<[u8; 32]>, Vec<_>) = back.unzip();
+        let back: Vec<Returned> = back.collect();
         // Whoever came back has fresh keys, and not what they offered before for getting some.
+        let fresh = |key: &[u8; 32]| back.iter().any(|(_, leaf)| leaf == key);
         self.record
             .wishes
-            .retain(|wish| !matches!(wish, Wish::Refresh { leaf, .. } if fresh.contains(&Some(*leaf))));
+            .retain(|wish| !matches!(wish, Wish::Refresh { leaf, .. } if fresh(leaf)));
         for (to, sealed) in pending.packets {
             self.put_out(OutRecord::Packet { to, sealed }, &mut reader.turn.batch)?;
         }
         let by = reader.me.identity().public();
         self.enter_epoch(Some(pending.keep), Some(pending.next))?;
+        // Whoever leads the case has nobody to ask.
+        self.withdraw_ask(reader.me, reader.entropy);
         self.go_home(&before.0);
         self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
@@ -166,7 +169,7 @@ impl Case {
             self.record.rescues = merged(&self.record.rescues, rescue_records(secrets));
         }
         self.enter_epoch(keep, Some(next))?;
-        self.withdraw_ask(reader.me, reader.entropy);
+        self.withdraw_own_ask(reader.me, reader.entropy);
         self.go_home(&before.0);
         self.hand_over(&before.1, welcome.as_deref(), reader);
         self.note_changes(&before, &back, by, reader)?;
@@ -310,7 +313,7 @@ impl Case {
     fn note_changes(
         &mut self,
         (old, old_leaves): &(CaseContext, Vec<judge::LeafKeys>),
-        back: &[[u8; 32]],
+        back: &[Returned],
         by: [u8; 32],
         reader: &mut Reader<'_>,
     ) -> Result<(), Error> {
@@ -340,7 +343,7 @@ impl Case {
             };
             if old.person(&identity).is_none() {
                 notices.push(Notice::Added { identity, role });
-            } else if back.contains(&identity) {
+            } else if back.iter().any(|(person, _)| *person == identity) {
                 notices.push(Notice::Returned { identity });
             } else if devices(old_leaves) != devices(&leaves) {
                 let count = u32::try_from(devices(&leaves)).unwrap_or(u32::MAX);
@@ -362,11 +365,11 @@ impl Case {
                 counsel_days: new.counsel_days,
             });
         }
+        for returned in back {
+            self.send_again_to(reader.me, returned, reader.now, &mut reader.turn.batch)?;
+            self.record.asks.retain(|ask| ask.leaf != returned.1);
+        }
         for notice in notices {
-            if let Notice::Returned { identity } = notice {
-                self.send_again_to(&identity, reader.now, &mut reader.turn.batch)?;
-                self.record.asks.retain(|ask| ask.identity != identity);
-            }
             self.note(notice, by, reader)?;
         }
         Ok(())
@@ -388,6 +391,7 @@ impl Case {
             read: own,
             queued: false,
             delivered_to: Vec::new(),
+            confirmed_by: Vec::new(),
             to: Vec::new(),
             placed: None,
         };
@@ -410,6 +414,9 @@ impl Case {
     }
 }
 
+/// Who was taken in again, and with which leaf key.
+type Returned = ([u8; 32], [u8; 32]);
+
 /// What came of a commit that removes this device and adds it again.
 enum Return {
     /// It is in the next epoch, by the key package at this place.
@@ -420,12 +427,12 @@ enum Return {
     Out,
 }
 
-/// The members of whose devices a commit adds some.
-fn added_again(old: &CaseContext, staged: &Staged) -> Vec<[u8; 32]> {
+/// Devices that a commit adds and whose owners were in the case before.
+fn added_again(old: &CaseContext, staged: &Staged) -> Vec<Returned> {
     let added = staged.added().iter().map(judge::LeafKeys::from);
     added
-        .filter_map(|leaf| leaf.identity)
-        .filter(|identity| old.person(identity).is_some())
+        .filter_map(|leaf| Some((leaf.identity?, leaf.key)))
+        .filter(|(identity, _)| old.person(identity).is_some())
         .collect()
 }
 

@@ -65,6 +65,7 @@ impl Case {
                 read: past.read,
                 queued: false,
                 delivered_to: past.delivered_to,
+                confirmed_by: Vec::new(),
                 to: Vec::new(),
                 placed: None,
             };

@@ -57,7 +57,7 @@ impl Case {
             self.record.heard = self.record.heard.max(Some(heard));
         }
         match &body {
-            Body::Receipt(ids) => return self.take_receipt(ids, from.identity, turn),
+            Body::Receipt(ids) => return self.take_receipt(ids, from, turn),
             Body::Beat => return Ok(()),
             Body::Refresh(package) => {
                 self.wish_refresh(package, from, reader);
@@ -96,6 +96,7 @@ impl Case {
             read: false,
             queued: false,
             delivered_to: Vec::new(),
+            confirmed_by: Vec::new(),
             to: Vec::new(),
             placed: None,
         };
@@ -124,7 +125,7 @@ impl Case {
             && letter.seen.is_some_and(same)
         {
             self.record.held_since = None;
-            self.withdraw_ask(me, entropy);
+            self.withdraw_own_ask(me, entropy);
             self.record
                 .warnings
                 .retain(|warning| *warning != Warning::RelayForgot);
@@ -179,7 +180,8 @@ impl Case {
         }
     }
 
-    fn take_receipt(&mut self, ids: &[LetterId], from: [u8; 32], turn: &mut Turn) -> Result<(), Error> {
+    fn take_receipt(&mut self, ids: &[LetterId], from: Sender, turn: &mut Turn) -> Result<(), Error> {
+        let Sender { identity, leaf } = from;
         for id in ids {
             let Some(at) = self.by_id.get(id).copied() else {
                 continue;
@@ -187,12 +189,19 @@ impl Case {
             let Some(kept) = self.letters.get_mut(&at) else {
                 continue;
             };
-            if kept.from == from || kept.delivered_to.contains(&from) {
+            if kept.from == identity || kept.confirmed_by.contains(&leaf) {
                 continue;
             }
-            kept.delivered_to.push(from);
+            kept.confirmed_by.push(leaf);
+            let known = kept.delivered_to.contains(&identity);
+            if !known {
+                kept.delivered_to.push(identity);
+            }
             self.save_letter(at, &mut turn.batch)?;
-            let to = name_of_member(&from);
+            if known {
+                continue;
+            }
+            let to = name_of_member(&identity);
             turn.events.push(Event::Delivered {
                 case: name_of(&self.record.id),
                 id: *id,

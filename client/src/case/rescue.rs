@@ -95,11 +95,18 @@ impl Case {
     }
 
     /// Takes a request back that this device made by itself: it goes on without.
+    pub(super) fn withdraw_own_ask(&mut self, me: &Me, entropy: &mut Entropy) {
+        if self.record.asking.as_ref().is_some_and(|asking| !asking.by_owner) {
+            self.withdraw_ask(me, entropy);
+        }
+    }
+
+    /// Takes a request back, whoever wished for it.
     pub(super) fn withdraw_ask(&mut self, me: &Me, entropy: &mut Entropy) {
         let (Some(asking), Some(seeds)) = (&mut self.record.asking, &self.record.rescue) else {
             return;
         };
-        if asking.by_owner || asking.withdraw.is_some() {
+        if asking.withdraw.is_some() {
             return;
         }
         if !asking.placed {
@@ -269,7 +276,6 @@ impl Case {
         self.group = group;
         self.pending = None;
         self.packages.remove(used);
-        self.record.asking = None;
         self.record.standing = Standing::Member;
         self.record.refreshed = now;
         self.record.wishes.clear();
@@ -278,6 +284,11 @@ impl Case {
         if let Some(secrets) = packet.secrets {
             self.record.rescues = rescue_records(secrets);
         }
+        if used == 0 {
+            self.record.asking = None;
+        }
+        // An answer to an earlier request: nobody must answer this one.
+        self.withdraw_ask(me, entropy);
         let before = self.epoch.context.clone();
         self.enter_epoch(keep, packet.incarnation)?;
         self.go_home(&before);

@@ -32,7 +32,9 @@ impl Case {
         let mut batch = Batch::default();
         self.round.tended = true;
         let old = |placed: Time| since(placed, now) >= u64::from(RESEND_DAYS) * DAY;
-        self.queue_again(old, None, &mut batch)?;
+        self.queue_again(&mut batch, |case, kept| {
+            kept.placed.is_some_and(old) && case.lacks_receipt(kept)
+        })?;
         if self.is_committer(me) && self.record.beat != Some(now.day()) {
             self.record.beat = Some(now.day());
             batch.merge(self.write(me, entropy.letter(), &Body::Beat, now)?);
@@ -65,41 +67,44 @@ impl Case {
     /// Puts letters into the outbox again that the relay may have lost.
     pub(super) fn send_again(&mut self, now: Time, batch: &mut Batch) -> Result<(), Error> {
         let alive = |placed: Time| since(placed, now) < u64::from(CASE_ENTRY_DAYS) * DAY;
-        self.queue_again(alive, None, batch)
+        self.queue_again(batch, |case, kept| {
+            kept.placed.is_some_and(alive) && case.lacks_receipt(kept)
+        })
     }
 
-    /// Puts letters into the outbox again that somebody lost who has come back.
+    /// Puts letters into the outbox again that somebody lost who has come back with this device: those for which it sent no
+    /// receipt. Letters to the owner's own devices never get one.
     pub(super) fn send_again_to(
         &mut self,
-        identity: &[u8; 32],
+        me: &Me,
+        (identity, leaf): &([u8; 32], [u8; 32]),
         now: Time,
         batch: &mut Batch,
     ) -> Result<(), Error> {
+        let own = *identity == me.identity().public();
         let alive = |placed: Time| since(placed, now) < u64::from(CAUGHT_UP_DAYS) * DAY;
-        self.queue_again(alive, Some(identity), batch)
+        self.queue_again(batch, |_, kept| {
+            kept.placed.is_some_and(alive)
+                && (own || kept.to.contains(identity))
+                && !kept.confirmed_by.contains(leaf)
+        })
     }
 
-    /// Letters placed at such a time that lack a receipt, of this member or of anybody who is still here.
+    /// Whether somebody who is still here sent no receipt.
+    fn lacks_receipt(&self, kept: &LetterRecord) -> bool {
+        let mut to = kept.to.iter();
+        to.any(|identity| self.has(identity) && !kept.delivered_to.contains(identity))
+    }
+
     fn queue_again(
         &mut self,
-        when: impl Fn(Time) -> bool,
-        whose: Option<&[u8; 32]>,
         batch: &mut Batch,
+        which: impl Fn(&Self, &LetterRecord) -> bool,
     ) -> Result<(), Error> {
-        let context = &self.epoch.context;
-        let here = |identity: &[u8; 32]| match whose {
-            Some(one) => identity == one,
-            None => context.person(identity).is_some(),
-        };
-        let lacks = |kept: &LetterRecord| {
-            let mut to = kept.to.iter();
-            to.any(|identity| here(identity) && !kept.delivered_to.contains(identity))
-        };
         let due: Vec<u64> = self
             .letters
             .iter()
-            .filter(|(_, kept)| !kept.queued && kept.letter.kind != NOTICE_KIND)
-            .filter(|(_, kept)| kept.placed.is_some_and(&when) && lacks(kept))
+            .filter(|(_, kept)| !kept.queued && kept.letter.kind != NOTICE_KIND && which(self, kept))
             .map(|(at, _)| *at)
             .collect();
         for at in due {

@@ -125,13 +125,8 @@ impl World {
         }
     }
 
-    /// Yusuf or Omar asks to be taken in again. Devices of one person share a rescue channel, in which the newest request
-    /// alone is answered: stories in which two of them ask, or one that was withdrawn, are not told. Nor are those in which
-    /// somebody asks after a gap in which keys became old, or asks and leaves.
+    /// Somebody asks to be taken in again, or one of their devices does.
     fn ask_back(&mut self, at: usize, id: [u8; 16]) -> Outcome {
-        if ![2, 4].contains(&at) || self.forgotten || self.left.contains(&at) {
-            return Ok(());
-        }
         let now = self.clock(at);
         let entropy = &mut self.chance.entropy();
         let (me, case) = self.devices[at].memory.case(&id)?;
