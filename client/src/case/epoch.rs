@@ -130,7 +130,7 @@ impl Case {
         let welcome = match rest.first() {
             Some(Slot::Here(entry)) if entry.kind == Kind::Commit => self.open_welcome(&entry.envelope),
             Some(_) => None,
-            None if !self.is_at_end(reader) && !again.is_empty() => return Ok(Some(Flow::Again)),
+            None if !reader.to_end && !again.is_empty() => return Ok(Some(Flow::Again)),
             None => None,
         };
         // A Welcome that stands in the log is for devices that only got fresh keys, or are new.
@@ -176,12 +176,6 @@ impl Case {
         Ok(Some(Flow::Stop))
     }
 
-    /// Whether the log ends behind the entry that is being read.
-    fn is_at_end(&self, reader: &Reader<'_>) -> bool {
-        let behind = self.record.reading.at.map(|(cursor, _)| cursor.seq);
-        reader.end.is_some() && reader.end == behind
-    }
-
     /// The Welcome that stands behind a commit of the present epoch; `None` if it is something else, such as a commit that
     /// came too late.
     fn open_welcome(&self, envelope: &Envelope) -> Option<Vec<u8>> {
@@ -212,7 +206,7 @@ impl Case {
         welcome: Option<&[u8]>,
     ) -> Result<Return, Error> {
         let Some(welcome) = welcome else {
-            let later = rest.is_empty() && !self.is_at_end(reader);
+            let later = rest.is_empty() && !reader.to_end;
             return Ok(if later { Return::Later } else { Return::Out });
         };
         let mut packages = self.packages.iter().enumerate();

@@ -9,7 +9,7 @@ use martlet_proto::{
 
 use super::{
     Case, Turn,
-    read::{Flow, Reader},
+    read::{Flow, Reader, goes_to_end},
 };
 use crate::{
     entropy::Entropy,
@@ -90,10 +90,13 @@ impl Case {
     /// As [`answered`](Self::answered).
     pub fn peeked(&mut self, me: &Me, page: &Slots, now: Time, entropy: &mut Entropy) -> Result<Turn, Error> {
         let mut turn = Turn::default();
+        if self.record.standing != Standing::Member {
+            return Ok(turn);
+        }
         let mut reader = Reader {
             me,
             now,
-            end: Some(page.tip.next),
+            to_end: goes_to_end(&page.slots, &page.tip),
             entropy,
             turn: &mut turn,
         };

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     me::Me,
     mls::Processed,
-    record::{OutRecord, Reading},
+    record::{OutRecord, Reading, Standing},
     view::Warning,
 };
 
@@ -26,12 +26,17 @@ pub(super) enum Flow {
     Again,
 }
 
+/// Whether nothing follows these slots in the log.
+pub(super) fn goes_to_end(slots: &[Slot], tip: &Tip) -> bool {
+    slots.last().and_then(|last| last.seq().next()) == Some(tip.next)
+}
+
 /// What reading needs besides the case, and where its outcome goes.
 pub(super) struct Reader<'a> {
     pub(super) me: &'a Me,
     pub(super) now: Time,
-    /// Where the log ends, if the relay said so: nothing can follow its last entry that was sealed in with it.
-    pub(super) end: Option<Seq>,
+    /// Whether what is read goes to the end of the log: nothing was sealed in with its last entry that is not there.
+    pub(super) to_end: bool,
     pub(super) entropy: &'a mut Entropy,
     pub(super) turn: &'a mut Turn,
 }
@@ -104,6 +109,9 @@ impl Case {
         entropy: &mut Entropy,
     ) -> Result<Turn, Error> {
         let mut turn = Turn::default();
+        if self.record.standing != Standing::Member {
+            return Ok(turn);
+        }
         if !self.is_known(&page.tip) {
             self.round.must_open = true;
             return Ok(turn);
@@ -129,12 +137,13 @@ impl Case {
         let epoch = self.group.epoch();
         let moved = !slots.is_empty();
         let alone = slots.len() == 1;
+        let to_end = goes_to_end(&slots, &page.tip);
         let flow = self.take_each(
             slots,
             &mut Reader {
                 me,
                 now,
-                end: Some(page.tip.next),
+                to_end,
                 entropy,
                 turn: &mut turn,
             },
@@ -169,6 +178,10 @@ impl Case {
         entropy: &mut Entropy,
     ) -> Result<Turn, Error> {
         let mut turn = Turn::default();
+        if self.record.standing != Standing::Member {
+            // What stands behind a commit that ended this device's part must not be taken for the first.
+            return Ok(turn);
+        }
         let Some((cursor, _)) = self.record.reading.at.filter(|_| self.round.caught_up) else {
             // A push does not say in which incarnation it is; what is not up to date learns that by reading.
             return Ok(turn);
@@ -190,7 +203,7 @@ impl Case {
             &mut Reader {
                 me,
                 now,
-                end: None,
+                to_end: false,
                 entropy,
                 turn: &mut turn,
             },

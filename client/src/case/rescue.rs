@@ -229,7 +229,9 @@ impl Case {
         let before = asking.cursor;
         let keys = RescueKeys::derive(&seeds.to_member);
         let mut answers = Vec::new();
-        let from = follow_cursor(&mut asking.cursor, &page);
+        let Some(from) = follow_cursor(&mut asking.cursor, &page) else {
+            return Ok(turn);
+        };
         for (slot, envelope) in here(&page, from) {
             if let Some(Rescue::Answer(packet)) = open(&keys, envelope) {
                 answers.push(packet);
@@ -319,7 +321,9 @@ impl Case {
         let keys = RescueKeys::derive(&rescue.seeds.to_counsel);
         let before = rescue.cursor;
         let mut said = Vec::new();
-        let from = follow_cursor(&mut rescue.cursor, &page);
+        let Some(from) = follow_cursor(&mut rescue.cursor, &page) else {
+            return Ok(turn);
+        };
         for (slot, envelope) in here(&page, from) {
             said.extend(open(&keys, envelope));
             advance(&mut rescue.cursor, slot);
@@ -447,17 +451,20 @@ pub fn answer(seeds: &RescueSeeds, envelope: &Envelope) -> Option<Packet> {
     }
 }
 
-/// Where to read on; from the start in an unfamiliar incarnation.
-fn follow_cursor(cursor: &mut Option<Cursor>, page: &Slots) -> Seq {
-    match cursor {
-        Some(at) if at.incarnation == page.tip.incarnation => at.seq,
-        _ => {
-            *cursor = Some(Cursor {
-                incarnation: page.tip.incarnation,
-                seq: Seq::FIRST,
-            });
-            Seq::FIRST
+/// From where a page of slots counts. An unfamiliar incarnation is read from its start: `None` if the page is not from there.
+fn follow_cursor(cursor: &mut Option<Cursor>, page: &Slots) -> Option<Seq> {
+    let start = Cursor {
+        incarnation: page.tip.incarnation,
+        seq: Seq::FIRST,
+    };
+    let asked = cursor.replace(start);
+    match asked {
+        Some(at) if at.incarnation == page.tip.incarnation => {
+            *cursor = Some(at);
+            Some(at.seq)
         }
+        Some(at) if at.seq != Seq::FIRST => None,
+        _ => Some(Seq::FIRST),
     }
 }
 

@@ -546,13 +546,20 @@ pub(super) async fn read_page(
     cursor: &mut Option<Cursor>,
 ) -> Result<Page, Error> {
     let from = cursor.map_or(Seq::FIRST, |cursor| cursor.seq);
+    let whole = || Read { from: Seq::FIRST };
     let page = match ask(link, &keys.reader(), Read { from }).await {
         Err(LinkError::Refused(Refusal::Closed)) => {
             let mailbox = keys.mailbox();
             ask(link, &mailbox.writer(), mailbox.opening(admission.cloned())).await?;
-            ask(link, &keys.reader(), Read { from: Seq::FIRST }).await?
+            ask(link, &keys.reader(), whole()).await?
         }
         other => other?,
+    };
+    let known = cursor.is_some_and(|cursor| cursor.incarnation == page.tip.incarnation);
+    let page = if known || from == Seq::FIRST {
+        page
+    } else {
+        ask(link, &keys.reader(), whole()).await?
     };
     let known = cursor.is_some_and(|cursor| cursor.incarnation == page.tip.incarnation);
     let mut seq = if known { from } else { Seq::FIRST };
