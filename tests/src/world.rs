@@ -16,6 +16,7 @@ mod census;
 mod chance;
 mod check;
 mod device;
+mod insider;
 mod invites;
 mod large;
 mod live;
@@ -143,10 +144,11 @@ pub struct World {
     /// Batches that were to be made durable so far, and at which of them a device dies: before or after it is.
     commits: u64,
     doom: Option<(u64, bool)>,
-    /// Whether this is a story with a large cast; who was added in it, who wished to leave, and whether anybody was to be taken in again.
+    /// Whether this is a story with a large cast; who was added in it, whose device is bent to other ends, and
+    /// whether anybody was to be taken in again.
     large: bool,
     invited: BTreeSet<usize>,
-    left: BTreeSet<usize>,
+    insider: Option<insider::Insider>,
     returning: bool,
     /// The private halves of what second devices offered, and what was handed over to them.
     offers: Vec<(usize, Vec<u8>)>,
@@ -212,7 +214,7 @@ impl World {
             doom: None,
             large: false,
             invited: BTreeSet::new(),
-            left: BTreeSet::new(),
+            insider: None,
             returning: false,
             offers: Vec::new(),
             parcels: Vec::new(),

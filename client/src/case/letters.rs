@@ -1,7 +1,7 @@
 //! Letters of others: kept, receipted, and understood where they are wishes. SPEC.md 8.
 
 use martlet_proto::{
-    Head, Seq,
+    Head, Seq, Time,
     case::Role,
     letter::{Body, Letter, LetterId, NOTICE_KIND},
 };
@@ -64,11 +64,11 @@ impl Case {
                 return Ok(());
             }
             Body::Retention(days) => {
-                self.take_retention(reader.me, from.identity, *days);
+                self.take_retention(from.identity, *days);
                 return Ok(());
             }
             Body::Device(package) => {
-                self.wish_device(package, from.identity, reader);
+                self.wish_device(package, from.identity, reader.now);
                 return Ok(());
             }
             Body::WithoutDevice(leaf) => {
@@ -151,8 +151,8 @@ impl Case {
     }
 
     /// Somebody wishes a further device of theirs to be added.
-    fn wish_device(&mut self, package: &[u8], from: [u8; 32], reader: &Reader<'_>) {
-        let own = inspect_package(package, reader.now.as_secs())
+    fn wish_device(&mut self, package: &[u8], from: [u8; 32], now: Time) {
+        let own = inspect_package(package, now.as_secs())
             .is_ok_and(|info| behind_leaf(&info.credential, &info.signature_key) == Some(from));
         if own && self.keep.is_some() {
             self.record.wishes.push(Wish::Device {
@@ -170,6 +170,19 @@ impl Case {
         };
         if self.keep.is_some() && self.group.members().iter().any(theirs) {
             self.record.wishes.push(Wish::WithoutDevice { leaf });
+        }
+    }
+
+    /// What one of counsel's devices wished for by a letter it may have to do itself: it may be the next to lead the case.
+    pub(super) fn keep_own_wish(&mut self, letter: &Letter, now: Time) {
+        let Some(own) = self.sender(self.group.own_index()) else {
+            return;
+        };
+        match letter.parse_body() {
+            Ok(Body::Device(package)) => self.wish_device(&package, own.identity, now),
+            Ok(Body::WithoutDevice(leaf)) => self.wish_without_device(leaf, own.identity),
+            Ok(Body::Retention(days)) => self.take_retention(own.identity, days),
+            Ok(_) | Err(_) => {}
         }
     }
 

@@ -164,6 +164,7 @@ impl Plan {
         let known = members
             .iter()
             .any(|leaf| leaf.signature_key == info.signature_key);
+        let known = known || self.adds(&info.signature_key);
         if self.context.person(identity).is_some() && !known && here < PERSON_DEVICES_MAX {
             self.add.push(package.to_vec());
             self.refreshes = true;
@@ -178,10 +179,13 @@ impl Plan {
         let more = |other: &&Member| {
             identity_of(other) == Some(identity)
                 && other.index != leaf.index
-                && !self.remove.contains(&other.index)
+                && (!self.remove.contains(&other.index) || self.adds(&other.signature_key))
         };
         if members.iter().any(|other| more(&other)) {
             self.remove_leaves(members, |leaf| leaf.signature_key == *key);
+            // An earlier wish of the same commit may have had it refreshed, or taken in again.
+            self.again.retain(|again| again != key);
+            self.add.retain(|package| leaf_key(package) != Some(*key));
         } else {
             self.remove_person(&identity, members);
         }
@@ -203,10 +207,11 @@ impl Plan {
         if self.context.person(identity).is_none() || barred.contains(&key) || key == self.own {
             return;
         }
-        if self.add.iter().any(|package| leaf_key(package) == Some(key)) {
+        let here = members.iter().find(|leaf| leaf.signature_key == key);
+        let known = here.is_some();
+        if self.adds(&key) || here.is_some_and(|leaf| self.remove.contains(&leaf.index)) {
             return;
         }
-        let known = members.iter().any(|leaf| leaf.signature_key == key);
         let own = self.own;
         self.remove_leaves(members, |leaf| {
             let replaced = !known && identity_of(leaf) == Some(*identity) && leaf.signature_key != own;
@@ -216,6 +221,11 @@ impl Plan {
         if !self.invite.iter().any(|to| to.identity() == identity) {
             self.invite.push(Invitation::Rescue(*identity));
         }
+    }
+
+    /// Whether the device of a leaf key is to be added.
+    fn adds(&self, key: &[u8; 32]) -> bool {
+        self.add.iter().any(|package| leaf_key(package) == Some(*key))
     }
 
     /// Has these leaves removed, unless they are already; says whether there were any.

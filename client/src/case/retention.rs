@@ -154,8 +154,8 @@ impl Case {
     }
 
     /// Somebody wishes letters of their side to be kept for so long: nobody else's.
-    pub(super) fn take_retention(&mut self, me: &Me, from: [u8; 32], days: u32) {
-        if self.decides(me) {
+    pub(super) fn take_retention(&mut self, from: [u8; 32], days: u32) {
+        if self.may_commit() {
             self.wish_retention(from, days);
         }
     }

@@ -347,6 +347,7 @@ impl Case {
             return Ok(());
         };
         turn.batch.delete(self.out_name(out));
+        self.keep_own_wish(&letter, now);
         if let Some(at) = self.by_id.get(&letter.id).copied() {
             if let Some(kept) = self.letters.get_mut(&at) {
                 kept.queued = false;

@@ -94,7 +94,10 @@ impl World {
             let wish = record.wishes.first().map(|wish| format!("{wish:?}"));
             let wish = wish.unwrap_or_default();
             let wish = wish.split(' ').next().unwrap_or_default();
-            return Err(format!("{} is not done: there is {what} left: {wish}", device.name));
+            return Err(format!(
+                "{} is not done: there is {what} left: {wish}",
+                device.name
+            ));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use martlet_proto::{Time, card::Uses, case::Role};
 use super::{
     Failure, Flaw, Outcome, Person, Story, World,
     device::{Device, Job},
+    insider::Insider,
     told,
 };
 
@@ -24,6 +25,8 @@ const ROUNDS_MAX: usize = 40;
 const ROUND_MINUTES: u64 = 25;
 /// Times in a hundred that a long time passes and there is a second act.
 const SECOND_ACTS_PERCENT: usize = 25;
+/// Times in a hundred that one of those who are not counsel works against the others.
+const INSIDERS_PERCENT: usize = 40;
 /// Days that may pass between two acts.
 const GAPS_DAYS: [u64; 5] = [2, 20, 35, 100, 400];
 /// Days for which the key package of a second device is good.
@@ -115,6 +118,10 @@ impl World {
         for person in [INES, AMAL] {
             self.second_device(person)?;
         }
+        if self.chance.percent(INSIDERS_PERCENT) {
+            let person = self.chance.pick(&[AMAL, 2, 4]).unwrap_or(AMAL);
+            self.insider = Some(Insider::new(self.people[person].devices[0]));
+        }
         self.run_dry()
     }
 
@@ -167,6 +174,11 @@ impl World {
             device.cut = false;
         }
         self.run_dry()?;
+        // The leader finds a full channel by the letter that it writes each day.
+        if let Some(insider) = self.insider.as_mut().filter(|insider| insider.filled) {
+            insider.filled = false;
+            self.now = self.now.plus_secs(DAY);
+        }
         for _ in 0..ROUNDS_MAX {
             let before = self.changes();
             self.now = self.now.plus_secs(ROUND_MINUTES * 60);

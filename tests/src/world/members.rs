@@ -26,6 +26,7 @@ impl World {
             10..=11 => self.take_over(at, id),
             12..=13 => self.ask_back(at, id),
             14..=15 => self.answer_asks(at),
+            16 => self.withdraw_device(at, id),
             _ => self.propose_device(at, id),
         }
     }
@@ -90,9 +91,6 @@ impl World {
         let person = 2 + self.chance.below(OTHERS.len());
         let name = self.people[person].name.clone();
         let (me, case) = self.devices[at].memory.case(&id)?;
-        if case.is_changing() {
-            return Ok(());
-        }
         match case.remove(me, &name) {
             Ok(batch) => self.wished(at, id, &format!("removes {name}"), &batch),
             Err(_) => Ok(()),
@@ -109,10 +107,7 @@ impl World {
         let (now, letter) = (self.clock(at), self.chance.entropy().letter());
         let (me, case) = self.devices[at].memory.case(&id)?;
         match case.leave(me, letter, now) {
-            Ok(batch) => {
-                self.left.insert(at);
-                self.wished(at, id, "asks to leave", &batch)
-            }
+            Ok(batch) => self.wished(at, id, "asks to leave", &batch),
             Err(_) => Ok(()),
         }
     }
@@ -172,6 +167,19 @@ impl World {
         match case.propose_device(me, &second.leaf, package, letter, now) {
             Ok(batch) => self.wished(at, id, "proposes the second device", &batch),
             Err(_) => Ok(()),
+        }
+    }
+
+    /// A first device has the second one removed: it is lost, and whoever has it must not read on.
+    fn withdraw_device(&mut self, at: usize, id: [u8; 16]) -> Outcome {
+        let (now, letter) = (self.clock(at), self.chance.entropy().letter());
+        let (me, case) = self.devices[at].memory.case(&id)?;
+        let Some(second) = me.profile().devices.first().map(|device| device.leaf) else {
+            return Ok(());
+        };
+        match case.withdraw_device(me, &second, letter, now) {
+            Ok(batch) if !batch.is_empty() => self.wished(at, id, "withdraws the second device", &batch),
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 

@@ -12,6 +12,8 @@ const LONG_DAYS_MAX: usize = 600;
 const ROUNDS_MAX: usize = 24;
 /// Times in a hundred that somebody does something that changes a large case.
 const CHANGES_PERCENT: usize = 8;
+/// Times in a hundred that an insider, if there is one, does something.
+const PLOTS_PERCENT: usize = 8;
 /// Steps of one such round at most.
 const ROUND_STEPS_MAX: usize = 3000;
 
@@ -23,6 +25,9 @@ impl World {
             let at = self.chance.below(self.devices.len());
             if self.large && self.chance.percent(CHANGES_PERCENT) {
                 self.change_members(at)?;
+            }
+            if self.insider.is_some() && self.chance.percent(PLOTS_PERCENT) {
+                self.plot()?;
             }
             match self.chance.below(200) {
                 0..=89 => self.network()?,

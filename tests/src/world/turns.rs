@@ -66,6 +66,7 @@ impl World {
         {
             return Ok(None);
         }
+        self.overhear_call(at, &next.call);
         Ok(Some((next.call, About::Case(next.purpose))))
     }
 
@@ -169,6 +170,9 @@ impl World {
         purpose: Purpose,
         answer: Result<Answer, Refusal>,
     ) -> Outcome {
+        if let Ok(answer) = &answer {
+            self.overhear_answer(at, answer);
+        }
         let (now, entropy) = (self.clock(at), &mut self.chance.entropy());
         let early = self.flaw == Flaw::CallsTooEarly && purpose == Purpose::Draft;
         let (me, case) = self.devices[at].memory.case(id)?;
