@@ -95,6 +95,8 @@ struct Round {
     tended: bool,
     /// The answers to this device's asking were read.
     answers_read: bool,
+    /// Whether the own request is to be placed again, which is at the relay unless its channel expired.
+    ask_again: bool,
     /// Members whose asking is still to be read.
     asks_unread: Vec<[u8; 32]>,
     /// The commit that waits for the next epoch's channel to be opened.
@@ -361,7 +363,7 @@ impl Case {
                 Ok(Turn::default())
             }
             (Purpose::Packet(out), Ok(Answer::Placed(_))) => Ok(self.packet_placed(out)),
-            (Purpose::Ask, Ok(Answer::Placed(_))) => self.ask_placed(),
+            (Purpose::Ask, Ok(Answer::Placed(_))) => self.ask_placed(now),
             (Purpose::Answers, Ok(Answer::Slots(slots))) => self.take_answers(me, slots, now, entropy),
             (Purpose::Asks(identity), Ok(Answer::Slots(slots))) => self.take_asks(&identity, slots, now),
             (

@@ -390,8 +390,10 @@ pub struct Asking {
     pub entry: EntryId,
     /// The sealed request.
     pub envelope: Envelope,
-    /// Whether it is at the relay.
-    pub placed: bool,
+    /// When it was made: its key package is offered from then on.
+    pub made: Time,
+    /// When it last reached the relay, where its channel may expire before anybody reads it.
+    pub placed: Option<Time>,
     /// Whether the owner wished it: then it stands until it is answered.
     pub by_owner: bool,
     /// Takes it back, once this device goes on by itself.

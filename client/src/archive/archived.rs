@@ -117,10 +117,10 @@ impl Archived {
     /// # Errors
     ///
     /// [`Error::Internal`] if a record cannot be written.
-    pub fn note_asking(&mut self, placed: bool, cursor: Option<Cursor>) -> Result<Batch, Error> {
+    pub fn note_asking(&mut self, placed: Time, cursor: Option<Cursor>) -> Result<Batch, Error> {
         let mut batch = Batch::default();
         if let Some(asking) = &mut self.record.asking {
-            (asking.placed, asking.cursor) = (placed, cursor);
+            (asking.placed, asking.cursor) = (Some(placed), cursor);
             batch.put(record_name(self.index), encode(&self.record)?);
         }
         Ok(batch)

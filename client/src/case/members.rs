@@ -152,7 +152,10 @@ impl Case {
 
     /// Whether this device's own asking still waits for the relay.
     pub fn is_asking_unsent(&self) -> bool {
-        self.record.asking.as_ref().is_some_and(|asking| !asking.placed)
+        self.record
+            .asking
+            .as_ref()
+            .is_some_and(|asking| asking.placed.is_none())
     }
 
     /// Whether something that was wished for here still waits.

@@ -31,8 +31,9 @@ use crate::{
 
 /// Seconds in a day.
 const DAY: u64 = 86_400;
-/// Days for which the key package of a request is offered.
+/// Days for which the key package of a request is offered, and after which a request is made anew.
 const PACKAGE_DAYS: u64 = 90;
+const ASK_DAYS: u64 = 60;
 
 impl Case {
     /// Asks counsel to be taken in again; asking twice changes nothing.
@@ -109,7 +110,7 @@ impl Case {
         if asking.withdraw.is_some() {
             return;
         }
-        if !asking.placed {
+        if asking.placed.is_none() {
             self.record.asking = None;
             return;
         }
@@ -140,6 +141,32 @@ impl Case {
         Ok(batch)
     }
 
+    /// What a request that waits for long needs: it is placed again each day, which changes nothing while it is there, and made
+    /// anew before its key package is too old.
+    pub(super) fn tend_ask(&mut self, me: &Me, now: Time, entropy: &mut Entropy) -> Result<Batch, Error> {
+        let Some(asking) = self
+            .record
+            .asking
+            .as_mut()
+            .filter(|asking| asking.withdraw.is_none())
+        else {
+            return Ok(Batch::default());
+        };
+        let days = |since: Time| now.as_secs().saturating_sub(since.as_secs()) / DAY;
+        if days(asking.made) >= ASK_DAYS {
+            let by_owner = asking.by_owner;
+            self.record.asking = None;
+            let mut batch = self.ask(me, now, entropy)?;
+            if let Some(asking) = &mut self.record.asking {
+                asking.by_owner = by_owner;
+            }
+            self.save_record(&mut batch)?;
+            return Ok(batch);
+        }
+        self.round.ask_again = asking.placed.is_none_or(|placed| days(placed) > 0);
+        Ok(Batch::default())
+    }
+
     /// Whether this device asks by itself: it lost the thread, or waited in vain in a channel that came back.
     pub(super) fn must_ask(&self, now: Time) -> bool {
         let days = |since: Time| now.as_secs().saturating_sub(since.as_secs()) / DAY;
@@ -159,7 +186,7 @@ impl Case {
         }
         let next = |call, purpose| Some(Next::new(call, purpose));
         if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
-            if !asking.placed || asking.withdraw.is_some() {
+            if asking.placed.is_none() || asking.withdraw.is_some() || self.round.ask_again {
                 let asked = || (asking.entry, asking.envelope.clone());
                 let withdrawn = |item: &SealedItem| (item.entry, item.envelope.clone());
                 let (id, envelope) = asking.withdraw.as_ref().map_or_else(asked, withdrawn);
@@ -191,7 +218,7 @@ impl Case {
     /// The mailbox that the next call goes to.
     pub(super) fn rescue_mailbox(&self) -> Option<Mailbox> {
         if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
-            if !asking.placed || asking.withdraw.is_some() {
+            if asking.placed.is_none() || asking.withdraw.is_some() || self.round.ask_again {
                 return Some(RescueKeys::derive(&seeds.to_counsel).mailbox());
             }
             if !self.round.answers_read {
@@ -203,13 +230,14 @@ impl Case {
         Some(RescueKeys::derive(&seeds.to_counsel).mailbox())
     }
 
-    pub(super) fn ask_placed(&mut self) -> Result<Turn, Error> {
+    pub(super) fn ask_placed(&mut self, now: Time) -> Result<Turn, Error> {
         let mut turn = Turn::default();
         match &mut self.record.asking {
             Some(asking) if asking.withdraw.is_some() => self.record.asking = None,
-            Some(asking) => asking.placed = true,
+            Some(asking) => asking.placed = Some(now),
             None => {}
         }
+        self.round.ask_again = false;
         self.save_record(&mut turn.batch)?;
         Ok(turn)
     }
@@ -435,7 +463,8 @@ pub fn request(
     let asking = Asking {
         entry: entropy.entry(),
         envelope,
-        placed: false,
+        made: now,
+        placed: None,
         by_owner: true,
         withdraw: None,
         cursor: None,

@@ -117,8 +117,12 @@ impl Case {
         if self.record.standing == Standing::Removed {
             return Ok(None);
         }
-        if self.must_ask(now) {
-            let batch = self.ask_by_itself(me, now, entropy)?;
+        let batch = if self.must_ask(now) {
+            self.ask_by_itself(me, now, entropy)?
+        } else {
+            self.tend_ask(me, now, entropy)?
+        };
+        if !batch.is_empty() {
             return Ok(self.next_rescue().map(|next| Next { batch, ..next }));
         }
         if self.record.standing == Standing::Lost {

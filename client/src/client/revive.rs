@@ -49,7 +49,7 @@ impl Client {
         let core = self.core()?;
         let case = core.archived.iter().find(|case| case.id() == id);
         let asking = case.and_then(|case| case.record().asking.as_ref());
-        Ok(asking.is_some_and(|asking| !asking.placed))
+        Ok(asking.is_some_and(|asking| asking.placed.is_none()))
     }
 
     /// What there is to do for restored cases on a relay: requests go out, answers come in.
@@ -78,7 +78,7 @@ impl Client {
         };
         let admission = record.admission.as_ref();
         let mut cursor = asking.cursor;
-        if !asking.placed {
+        if asking.placed.is_none_or(|placed| placed.day() != now().day()) {
             let item = SealedItem {
                 entry: asking.entry,
                 envelope: asking.envelope.clone(),
@@ -111,7 +111,7 @@ impl Client {
         let mut core = self.core()?;
         let core = &mut *core;
         if let Some(case) = core.archived.iter_mut().find(|case| case.id() == id) {
-            let batch = case.note_asking(true, cursor)?;
+            let batch = case.note_asking(now(), cursor)?;
             core.commit(batch)?;
         }
         Ok(())

@@ -25,8 +25,6 @@ pub(super) struct Insider {
     writes: Vec<Call>,
     opens: Vec<Call>,
     envelopes: Vec<Envelope>,
-    /// Whether a channel was filled: then letters wait until the leader's next one finds that out.
-    pub(super) filled: bool,
 }
 
 impl Insider {
@@ -36,7 +34,6 @@ impl Insider {
             writes: Vec::new(),
             opens: Vec::new(),
             envelopes: Vec::new(),
-            filled: false,
         }
     }
 }
@@ -107,9 +104,6 @@ impl World {
             8 if self.chance.percent(10) => {
                 let junk = self.junk(LARGE);
                 let flood = vec![junk; FILLING * ITEMS_MAX];
-                if let Some(insider) = &mut self.insider {
-                    insider.filled = true;
-                }
                 self.place(&known, flood, "fills the channel")
             }
             9 => match self.chance.pick(&opens) {

@@ -23,6 +23,8 @@ const LETTERS_MAX: usize = 10;
 /// for an hour.
 const ROUNDS_MAX: usize = 40;
 const ROUND_MINUTES: u64 = 25;
+/// Days for which those who still wait are given time.
+const DAYS_WAITED: usize = 2;
 /// Times in a hundred that a long time passes and there is a second act.
 const SECOND_ACTS_PERCENT: usize = 25;
 /// Times in a hundred that one of those who are not counsel works against the others.
@@ -174,11 +176,7 @@ impl World {
             device.cut = false;
         }
         self.run_dry()?;
-        // The leader finds a full channel by the letter that it writes each day.
-        if let Some(insider) = self.insider.as_mut().filter(|insider| insider.filled) {
-            insider.filled = false;
-            self.now = self.now.plus_secs(DAY);
-        }
+        let mut days = 0;
         for _ in 0..ROUNDS_MAX {
             let before = self.changes();
             self.now = self.now.plus_secs(ROUND_MINUTES * 60);
@@ -192,9 +190,14 @@ impl World {
             }
             self.replace_lost_leader()?;
             // A commit for fresh keys alone waits for an hour after the last one.
-            if self.changes() == before && !self.waits_for_commit() {
+            if self.changes() != before || self.waits_for_commit() {
+                continue;
+            }
+            if days == DAYS_WAITED || !self.waits_for_a_day() {
                 return Ok(());
             }
+            days += 1;
+            self.now = self.now.plus_secs(DAY);
         }
         Err(format!(
             "after {ROUNDS_MAX} rounds there is still something to do"
@@ -209,6 +212,16 @@ impl World {
             case.is_some_and(|case| case.is_led_by(device.memory.me.leaf_public()) && case.is_changing())
         };
         self.devices.iter().any(leads)
+    }
+
+    /// Whether somebody waits for what happens once a day: the leader finds a full channel by the letter that it writes then,
+    /// and a request whose channel expired is placed again.
+    fn waits_for_a_day(&self) -> bool {
+        self.devices.iter().any(|device| {
+            let case = device.memory.cases.first();
+            let case = case.filter(|case| case.record().standing != Standing::Removed);
+            case.is_some_and(|case| case.record().asking.is_some() || !device.durable.waiting().is_empty())
+        })
     }
 
     /// The case of the story, on a device that has it.
