@@ -25,6 +25,7 @@ mod history;
 mod homes;
 mod inbox;
 mod keep;
+mod lanes;
 mod members;
 mod opening;
 mod revive;
@@ -39,7 +40,7 @@ use martlet_proto::{
     Secret, Time,
     card::Uses,
     letter::{Body, LetterId},
-    link::{RelayAddress, RelayLink},
+    link::RelayLink,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -72,6 +73,8 @@ pub struct NewProfile {
 pub struct NewInvite {
     /// How often it may be used.
     pub uses: Uses,
+    /// Whether it is used once and shares no connection, and neither does the case that it brings.
+    pub apart: bool,
     /// A note, shown as the label of the cases it brings.
     pub label: Option<String>,
     /// Days for which it is good, 1 to 365.
@@ -85,6 +88,8 @@ pub struct NewCase {
     pub text: Option<String>,
     /// A note.
     pub label: Option<String>,
+    /// Whether it never shares a connection with another case.
+    pub apart: bool,
 }
 
 /// Which letters.
@@ -119,7 +124,7 @@ struct Inner {
     driving: Mutex<BTreeMap<[u8; 16], Arc<tokio::sync::Mutex<()>>>>,
     /// One at a time speaks for all invites.
     inboxes: tokio::sync::Mutex<()>,
-    links: Mutex<Vec<(RelayAddress, Arc<dyn Link>)>>,
+    links: Mutex<Vec<(lanes::Route, Arc<dyn Link>)>>,
     listener: Mutex<Option<mpsc::Sender<Event>>>,
     /// Something waits to be sent.
     wake: Notify,
@@ -444,7 +449,7 @@ impl Client {
         let relays = self.relays()?;
         let (mut online, mut path, mut clock_off) = (!relays.is_empty(), None, false);
         for relay in relays {
-            match self.link(&relay).await {
+            match self.link(&relay, lanes::Lane::Shared).await {
                 Ok(link) => {
                     path = Some(link.path().to_string());
                     let today = now().day().0;

@@ -173,6 +173,7 @@ mod tests {
             uses: Uses::Many,
             label: None,
             days: 60,
+            apart: false,
         };
         let (record, _) = inbox::create(&me, home, wanted, 0, made, entropy).unwrap();
         let Publish::Card { envelope, .. } = &record.publish else {

@@ -37,8 +37,10 @@ pub fn packages_name(index: u64) -> Vec<u8> {
 /// What an owner wants of a new invite.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// How often it may be used.
+    /// How often it may be used: once if it is apart.
     pub uses: Uses,
+    /// Whether it and the case that it brings never share a connection.
+    pub apart: bool,
     /// A note.
     pub label: Option<String>,
     /// Days for which it is good.
@@ -97,7 +99,8 @@ pub fn create(
         inbox_key: entropy.secret(),
         home,
         label: wanted.label,
-        uses: wanted.uses,
+        uses: if wanted.apart { Uses::Once } else { wanted.uses },
+        apart: wanted.apart,
         expires,
         state: InviteState::Open,
         number: 0,

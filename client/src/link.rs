@@ -41,6 +41,17 @@ pub trait Connect: Send + Sync + 'static {
     ///
     /// Nothing is left behind.
     fn connect<'a>(&'a self, relay: &'a RelayAddress) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>>;
+
+    /// As [`connect`](Self::connect), over a socket of its own, with nothing by which the relay or anybody on the way could
+    /// tell that it belongs to another link but the address of this device and the time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is left behind.
+    fn connect_apart<'a>(
+        &'a self,
+        relay: &'a RelayAddress,
+    ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>>;
 }
 
 /// A link to a relay: calls go out in the order in which they are made, and many may wait for their answers.

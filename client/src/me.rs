@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     identity::{self, Identity},
     mls::Leaf,
-    record::{HomeRelay, Profile, encode},
+    record::{HomeRelay, Isolation, Profile, encode},
     sealed,
 };
 
@@ -64,6 +64,7 @@ impl Me {
             next_invite: 0,
             devices: Vec::new(),
             owner: None,
+            isolation: Isolation::default(),
         })
     }
 

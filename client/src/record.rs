@@ -68,6 +68,18 @@ pub struct Profile {
     pub devices: Vec<DeviceRecord>,
     /// Whose device this is, or wishes to be, if it has no identity key of its own.
     pub owner: Option<OwnerRecord>,
+    /// Which cases share a connection.
+    pub isolation: Isolation,
+}
+
+/// Which cases share a connection to a relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Isolation {
+    /// All that are not apart.
+    #[default]
+    Shared,
+    /// None: each case has a connection of its own.
+    Case,
 }
 
 /// A further device of this person.
@@ -155,6 +167,8 @@ pub struct InviteRecord {
     pub label: Option<String>,
     /// How often it may be used.
     pub uses: Uses,
+    /// Whether it and the case that it brings never share a connection.
+    pub apart: bool,
     /// The first day on which it is of no use.
     pub expires: Day,
     /// Whether it can be used.
@@ -214,6 +228,8 @@ pub struct CaseRecord {
     pub admission: Option<Admission>,
     /// Who is in it, in ascending order of identity.
     pub members: Vec<MemberRecord>,
+    /// Whether it never shares a connection with another case.
+    pub apart: bool,
     /// How this member asks counsel for help; counsel's own devices have none.
     pub rescue: Option<RescueSeeds>,
     /// On counsel's devices: where others ask.
@@ -269,6 +285,7 @@ impl CaseRecord {
             relay,
             admission,
             members: Vec::new(),
+            apart: false,
             rescue: None,
             rescues: Vec::new(),
             reading: Reading::default(),

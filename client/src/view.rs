@@ -79,6 +79,8 @@ pub struct CaseView {
     pub retention: Retention,
     /// Whether this device deletes nothing of it.
     pub hold: bool,
+    /// Whether it never shares a connection with another case.
+    pub apart: bool,
 }
 
 /// How long letters of a case are kept: days, or for good.

@@ -120,4 +120,6 @@ tell-restored = The vault is restored. Its cases can be read; to write in them a
 
 keeping = Letters are kept:
 keeping-hold = Deletion is stopped on this device. To let it go on: martlet hold CASE off
+isolation-shared = Cases share a connection to each relay, but for those that are apart. To give each its own: martlet isolation case
+isolation-case = Each case has a connection of its own. A relay still sees that they come from one internet address at about the same time.
 keeping-asked = The device that leads the case makes the change; a notice in the case says when. Letters whose time is over are then deleted for good on that side.

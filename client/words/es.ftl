@@ -116,4 +116,6 @@ tell-restored = La bóveda está restaurada. Sus casos se pueden leer; para volv
 
 keeping = Las cartas se guardan:
 keeping-hold = El borrado está detenido en este dispositivo. Para reanudarlo: martlet hold CASE off
+isolation-shared = Los casos comparten una conexión con cada relé, salvo los que van aparte. Para dar a cada uno la suya: martlet isolation case
+isolation-case = Cada caso tiene su propia conexión. El relé aún ve que vienen de una misma dirección de internet y casi al mismo tiempo.
 keeping-asked = El dispositivo que dirige el caso hace el cambio; un aviso en el caso lo dirá. Las cartas cuyo plazo haya pasado se borran entonces para siempre en ese lado.

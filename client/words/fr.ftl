@@ -116,4 +116,6 @@ tell-restored = Le coffre est restauré. Ses dossiers peuvent être lus ; pour y
 
 keeping = Les lettres sont gardées :
 keeping-hold = La suppression est arrêtée sur cet appareil. Pour la reprendre : martlet hold CASE off
+isolation-shared = Les dossiers partagent une connexion vers chaque relais, sauf ceux qui sont à part. Pour donner à chacun la sienne : martlet isolation case
+isolation-case = Chaque dossier a sa propre connexion. Le relais voit encore qu'ils viennent d'une même adresse internet et presque en même temps.
 keeping-asked = L’appareil qui conduit le dossier fait le changement ; un avis dans le dossier l’annonce. Les lettres dont le délai est passé sont alors supprimées pour de bon de ce côté.

@@ -128,6 +128,8 @@ pub struct Joining {
     pub label: String,
     /// The identities that the owner has verified.
     pub verified: Vec<[u8; 32]>,
+    /// Whether it never shares a connection with another case.
+    pub apart: bool,
 }
 
 #[cfg(test)]

@@ -111,6 +111,7 @@ impl Person {
             uses: Uses::Many,
             label: None,
             days: 30,
+            apart: false,
         };
         self.client.invite(new).await.unwrap().invite.parse().unwrap()
     }

@@ -63,6 +63,13 @@ impl Connect for Breaking {
             }) as Arc<dyn Link>)
         })
     }
+
+    fn connect_apart<'a>(
+        &'a self,
+        relay: &'a RelayAddress,
+    ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>> {
+        self.connect(relay)
+    }
 }
 
 impl Link for BreakingLink {
@@ -179,12 +186,14 @@ async fn journey(relay: &Relay, amal_breaks: i64, ines_breaks: i64, cut: Cut) ->
         uses: Uses::Many,
         label: None,
         days: 9,
+        apart: false,
     };
     let invite = ines.client.invite(new).await.unwrap().invite.parse().unwrap();
     ines.sync().await;
     let new = NewCase {
         text: Some("1 first".into()),
         label: None,
+        apart: false,
     };
     if let Err(Error::Unreachable) = amal.client.open_case(&invite, new.clone()).await
         && amal.client.cases().unwrap().is_empty()
@@ -274,6 +283,13 @@ impl Connect for Lying {
     fn connect<'a>(&'a self, relay: &'a RelayAddress) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>> {
         Box::pin(async move { Ok(Arc::new(LyingLink(self.0.connect(relay).await?)) as Arc<dyn Link>) })
     }
+
+    fn connect_apart<'a>(
+        &'a self,
+        relay: &'a RelayAddress,
+    ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>> {
+        self.connect(relay)
+    }
 }
 
 impl Link for LyingLink {
@@ -323,6 +339,7 @@ async fn a_relay_that_leaves_out_an_entry_is_found_out() {
         uses: Uses::Many,
         label: None,
         days: 9,
+        apart: false,
     };
     let invite = ines.client.invite(new).await.unwrap().invite.parse().unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -24,6 +24,7 @@ async fn a_client_reaches_counsel_and_both_write() {
     let new = NewCase {
         text: Some("They took my brother.".into()),
         label: None,
+        apart: false,
     };
     let (case, with, sent) = amal.client.open_case(&invite, new).await.unwrap();
     assert_eq!(with.name, "Ines");
@@ -177,6 +178,7 @@ async fn an_invite_for_one_case_is_used_once() {
         uses: martlet_proto::card::Uses::Once,
         label: Some("for Amal".into()),
         days: 3,
+        apart: false,
     };
     let invite = ines.client.invite(new).await.unwrap().invite.parse().unwrap();
     let amal = Person::new("Amal", None).await;
@@ -213,6 +215,7 @@ async fn following_brings_letters_as_they_come() {
     let new = NewCase {
         text: Some("first".into()),
         label: None,
+        apart: false,
     };
     amal.client.open_case(&ines.invite().await, new).await.unwrap();
     let mut texts = Vec::new();
@@ -239,6 +242,7 @@ async fn what_an_interrupted_sealing_left_is_cleared_and_what_waits_is_kept() {
     let new = NewCase {
         text: None,
         label: None,
+        apart: false,
     };
     amal.client.open_case(&ines.invite().await, new).await.unwrap();
     let paper = amal.dir.path().join("paper.pdf");

@@ -420,6 +420,7 @@ async fn counsels_second_device_is_in_all_cases_and_can_lead_them() {
     let new = NewCase {
         text: Some("Salam".into()),
         label: None,
+        apart: false,
     };
     second.client.open_case(&ines.invite().await, new).await.unwrap();
     sync(&[&ines, &phone, &ines, &phone]).await;
@@ -464,6 +465,7 @@ async fn counsels_second_device_is_in_all_cases_and_can_lead_them() {
             uses: martlet_proto::card::Uses::Many,
             label: None,
             days: 3,
+            apart: false,
         })
         .await;
     assert_eq!(refusal(refused), Usage::NotThisDevice);

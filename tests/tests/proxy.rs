@@ -131,6 +131,7 @@ async fn a_bad_path_loses_and_doubles_nothing() {
         uses: Uses::Many,
         label: None,
         days: 9,
+        apart: false,
     };
     let invite = ines.invite(new).await.unwrap().invite.parse().unwrap();
     sync(&ines).await;

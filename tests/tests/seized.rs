@@ -47,6 +47,7 @@ async fn a_seized_disk_shows_no_name_no_word_no_token_and_no_hour() {
     let new = NewCase {
         text: Some("They took my brother.".into()),
         label: Some("brother".into()),
+        apart: false,
     };
     amal.client.open_case(&ines.invite().await, new).await.unwrap();
     let paper = amal.dir.path().join("passport.pdf");

@@ -64,6 +64,7 @@ impl Archived {
             heard: None,
             retention: Retention::default(),
             hold: true,
+            apart: self.record.apart,
         }
     }
 
@@ -214,6 +215,7 @@ impl KeptCase {
         Self {
             id: record.id,
             label: record.label.clone(),
+            apart: record.apart,
             relay: record.relay.clone(),
             admission: record.admission.clone(),
             members: record.members.iter().map(member).collect(),
@@ -234,6 +236,7 @@ impl KeptCase {
         };
         let rescue = self.rescue;
         let mut record = CaseRecord::new(self.id, self.label, self.relay, self.admission);
+        record.apart = self.apart;
         record.members = self.members.into_iter().map(member).collect();
         record.rescue = rescue;
         record.last = self.last;

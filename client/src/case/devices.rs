@@ -112,6 +112,7 @@ impl Case {
             relay: self.record.relay.clone(),
             label: self.record.label.clone(),
             verified: verified.map(|member| member.identity).collect(),
+            apart: self.record.apart,
         }
     }
 
@@ -146,6 +147,7 @@ impl Case {
             member.verified = joining.verified.contains(&member.identity);
         }
         let mut case = Self::begin(index, record, group, keep, entropy)?;
+        case.record.apart = joining.apart;
         case.record.reading.named = joining.packet.incarnation;
         case.record.next_letter = HISTORY_ROOM;
         let mut batch = Batch::default();

@@ -131,6 +131,18 @@ impl Case {
         self.write(me, id, &Body::Leave, now)
     }
 
+    /// Has this case never share a connection with another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] if the record cannot be written.
+    pub fn keep_apart(&mut self) -> Result<Batch, Error> {
+        self.record.apart = true;
+        let mut batch = Batch::default();
+        self.save_record(&mut batch)?;
+        Ok(batch)
+    }
+
     /// Whether this device may change who is in the case.
     ///
     /// # Errors

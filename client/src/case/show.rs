@@ -44,6 +44,7 @@ impl Case {
             heard: self.record.heard,
             retention: self.retention(),
             hold: self.record.hold,
+            apart: self.record.apart,
         }
     }
 

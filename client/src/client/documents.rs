@@ -62,7 +62,7 @@ impl Client {
                 sent: now(),
             },
         )?;
-        let queued = match self.link(&self.relay_of(&case)?).await {
+        let queued = match self.link_of(&case).await {
             Ok(link) => {
                 self.look_again(&case)?;
                 let uploaded = self.upload(&case, &id, link.as_ref(), progress).await;
@@ -204,12 +204,13 @@ impl Client {
         dir: &Path,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Fetched, Error> {
-        let (id, manifest, relays) = {
+        let (case, id, manifest, relays) = {
             let core = self.core()?;
-            let ((id, manifest), here, homes) = match core.find(case)? {
+            let (case, (id, manifest), here, homes) = match core.find(case)? {
                 Found::Case(at) => {
                     let case = core.case_at(at)?;
                     (
+                        *case.id(),
                         case.document(file)?,
                         case.record().relay.clone(),
                         case.homes().to_vec(),
@@ -217,13 +218,14 @@ impl Client {
                 }
                 Found::Archived(at) => {
                     let case = core.archived_at(at)?;
-                    (case.document(file)?, case.record().relay.clone(), Vec::new())
+                    let (id, relay) = (*case.id(), case.record().relay.clone());
+                    (id, case.document(file)?, relay, Vec::new())
                 }
             };
             // A document stays where the case lived when it was sent.
             let others = homes.into_iter().map(|home| home.relay);
             let others = others.filter(|relay| relay.pin != here.pin).collect::<Vec<_>>();
-            (id, manifest, [vec![here], others].concat())
+            (case, id, manifest, [vec![here], others].concat())
         };
         if !dir.is_dir() {
             return Err(Error::File(std::io::Error::from(
@@ -242,7 +244,7 @@ impl Client {
         };
         let mut failed = Error::NotFound(Missing::Expired);
         for relay in relays {
-            let stream = match self.link(&relay).await {
+            let stream = match self.link_for(&case, &relay).await {
                 Ok(link) => link.stream().await?,
                 Err(error) => {
                     failed = error;

@@ -1,10 +1,14 @@
 //! Speaking for cases: the loop of asking, making durable and answering, and `sync`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use martlet_proto::{Answer, Call, letter::LetterId, link::RelayAddress};
 
-use super::{Client, entropy, now};
+use super::{
+    Client, entropy,
+    lanes::{Lane, Route},
+    now,
+};
 use crate::{
     case::Next,
     error::{Error, Mismatch},
@@ -30,40 +34,10 @@ impl From<LinkError> for Error {
 }
 
 impl Client {
-    /// A link to a relay: the one in use, or a new one.
-    pub(super) async fn link(&self, relay: &RelayAddress) -> Result<Arc<dyn Link>, Error> {
-        let in_use = self.inner.links.lock().ok().and_then(|mut links| {
-            links.retain(|(_, link)| !link.is_closed());
-            links
-                .iter()
-                .find(|(at, _)| at == relay)
-                .map(|(_, link)| Arc::clone(link))
-        });
-        if let Some(link) = in_use {
-            return Ok(link);
-        }
-        let link = self.inner.connect.connect(relay).await?;
-        if let Ok(mut links) = self.inner.links.lock() {
-            links.push((relay.clone(), Arc::clone(&link)));
-        }
-        Ok(link)
-    }
-
-    /// Every relay that a case, an open invite or the owner uses.
+    /// Every relay that a case, an invite or the owner uses.
     pub(super) fn relays(&self) -> Result<Vec<RelayAddress>, Error> {
-        let core = self.core()?;
-        let cases = core.cases.iter().map(|case| case.record().relay.clone());
-        let invites = core.invites.iter().map(|(_, invite)| invite.home.relay.clone());
-        let restored = core.archived.iter().map(crate::archive::Archived::record);
-        let restored = restored
-            .filter(|record| record.asking.is_some())
-            .map(|record| record.relay.clone());
-        let profile = core.me.profile();
-        let homes = profile.devices.iter().map(|device| &device.home);
-        let homes = homes.chain(profile.owner.as_ref().map(|owner| &owner.home));
-        let home = profile.relay.iter().chain(homes).map(|home| home.relay.clone());
         let mut relays: Vec<RelayAddress> = Vec::new();
-        for relay in cases.chain(restored).chain(invites).chain(home) {
+        for (relay, _) in self.routes()? {
             if !relays.contains(&relay) {
                 relays.push(relay);
             }
@@ -82,7 +56,7 @@ impl Client {
                 break;
             }
             relay = now_at;
-            let link = self.link(&relay).await?;
+            let link = self.link_for(id, &relay).await?;
             self.drive_here(id, link.as_ref()).await?;
         }
         Ok(())
@@ -141,7 +115,7 @@ impl Client {
 
     /// Calls the relay to which a case moves. If that one is not there, or wants none of it, the case stays.
     async fn call_elsewhere(&self, id: &[u8; 16], relay: &RelayAddress, call: Call) -> Result<Answer, Error> {
-        let answered = match self.link(relay).await {
+        let answered = match self.link_for(id, relay).await {
             Ok(link) => link.call(call).await.map_err(Error::from),
             Err(error) => Err(error),
         };
@@ -168,8 +142,7 @@ impl Client {
     pub(super) async fn deliver(&self, id: &[u8; 16], letter: &LetterId) -> Result<bool, Error> {
         self.inner.wake.notify_one();
         self.look_again(id)?;
-        let relay = self.relay_of(id)?;
-        let tried = match self.link(&relay).await {
+        let tried = match self.link_of(id).await {
             Ok(link) => self.drive(id, link.as_ref()).await,
             Err(error) => Err(error),
         };
@@ -217,16 +190,18 @@ impl Client {
 
     pub(super) async fn sync_all(&self) -> Result<Synced, Error> {
         let (before_letters, before_queued, before_cases) = self.tally()?;
-        let mut failed = None;
-        for relay in self.relays()? {
-            let mut done = match self.link(&relay).await {
-                Ok(link) => self.sync_relay(&relay, link.as_ref()).await,
+        let (mut failed, mut done) = (None, Vec::new());
+        // An invite that is read may bring a case with a connection of its own.
+        while let Some((relay, lane)) = self.next_route(&done).await? {
+            done.push((relay.clone(), lane));
+            let mut synced = match self.link(&relay, lane).await {
+                Ok(link) => self.sync_route(&relay, lane, link.as_ref()).await,
                 Err(error) => Err(error),
             };
-            if matches!(done, Err(Error::Unreachable)) && self.look_elsewhere(&relay).await? {
-                done = Ok(());
+            if matches!(synced, Err(Error::Unreachable)) && self.look_elsewhere(&relay, lane).await? {
+                synced = Ok(());
             }
-            if let Err(error) = done {
+            if let Err(error) = synced {
                 failed = Some(worse(failed, error));
             }
         }
@@ -242,19 +217,44 @@ impl Client {
         })
     }
 
-    /// Everything there is to do on one relay. One case's trouble does not keep the others waiting.
-    pub(super) async fn sync_relay(&self, relay: &RelayAddress, link: &dyn Link) -> Result<(), Error> {
+    /// Where to go next: to what is shared, then to the others in no order, with a pause that is never the same between
+    /// them: a burst in a fixed order would tell that they belong together.
+    async fn next_route(&self, done: &[Route]) -> Result<Option<Route>, Error> {
+        let mut left: Vec<Route> = self.routes()?;
+        left.retain(|route| !done.contains(route));
+        if left.first().is_none_or(|(_, lane)| *lane == Lane::Shared) {
+            return Ok(left.into_iter().next());
+        }
+        let mut entropy = entropy()?;
+        let at = usize::from(u16::from_be_bytes(entropy.bytes()));
+        let at = at.checked_rem(left.len()).unwrap_or_default();
+        if !done.is_empty() {
+            let pause = u64::from(u8::from_be_bytes(entropy.bytes()));
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        Ok(Some(left.swap_remove(at)))
+    }
+
+    /// Everything there is to do on one relay and lane. One case's trouble does not keep the others waiting.
+    pub(super) async fn sync_route(
+        &self,
+        relay: &RelayAddress,
+        lane: Lane,
+        link: &dyn Link,
+    ) -> Result<(), Error> {
         let mut failed = None;
-        if let Err(error) = self.tend_invites(relay, link).await {
+        if let Err(error) = self.tend_invites(relay, lane, link).await {
             failed = Some(error);
         }
-        if let Err(error) = self.tend_archived(relay, link).await {
+        if let Err(error) = self.tend_archived(relay, lane, link).await {
             failed = Some(worse(failed, error));
         }
-        if let Err(error) = self.tend_devices(relay, link).await {
+        if lane == Lane::Shared
+            && let Err(error) = self.tend_devices(relay, link).await
+        {
             failed = Some(worse(failed, error));
         }
-        for id in self.cases_on(relay)? {
+        for id in self.cases_of(relay, lane)? {
             self.look_again(&id)?;
             self.look_for_asks(&id)?;
             match self.drive(&id, link).await {
@@ -263,7 +263,9 @@ impl Client {
                 Err(error) => failed = Some(worse(failed, error)),
             }
         }
-        if let Err(error) = self.send_all_answers(relay, link).await {
+        if lane == Lane::Shared
+            && let Err(error) = self.send_all_answers(relay, link).await
+        {
             failed = Some(worse(failed, error));
         }
         failed.map_or(Ok(()), Err)

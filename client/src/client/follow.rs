@@ -8,7 +8,11 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::{Client, entropy, now};
+use super::{
+    Client, entropy,
+    lanes::{Lane, Route},
+    now,
+};
 use crate::{
     error::Error,
     link::{Link, Push, follow},
@@ -22,6 +26,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How often everything is looked at again, push or no push.
 const ROUND: Duration = Duration::from_secs(60);
 
+/// How far apart connections that belong to different cases begin: up to so many times half a second.
+const SPREAD: u32 = 8;
 /// How often relays that came into use since are looked for.
 const LOOK_ROUND: Duration = Duration::from_secs(2);
 
@@ -83,6 +89,14 @@ enum Source {
     Inbox,
 }
 
+/// Up to half a second, never the same.
+fn jitter() -> Duration {
+    let millis = entropy().map_or(0, |mut entropy| {
+        u64::from(u16::from_be_bytes(entropy.bytes())) / 128
+    });
+    Duration::from_millis(millis)
+}
+
 impl Client {
     /// Follows one case, or all and the inboxes too: letters, receipts, new cases, as they come. Reconnects by itself.
     ///
@@ -115,29 +129,42 @@ impl Client {
         })
     }
 
-    /// A task for each relay in use, and for those that come into use.
+    /// A task for each relay and lane in use, and for those that come into use.
     async fn follow_all(&self) {
-        let (mut relays, mut tasks): (Vec<RelayAddress>, JoinSet<()>) = (Vec::new(), JoinSet::new());
+        let (mut followed, mut tasks): (Vec<(Route, AbortHandle)>, JoinSet<()>) =
+            (Vec::new(), JoinSet::new());
         loop {
-            for relay in self.relays().unwrap_or_default() {
-                if !relays.contains(&relay) {
-                    relays.push(relay.clone());
-                    let client = self.clone();
-                    tasks.spawn(async move { client.follow_relay(relay).await });
+            let routes = self.routes().unwrap_or_default();
+            followed.retain(|(route, task)| {
+                let in_use = routes.contains(route);
+                if !in_use {
+                    task.abort();
+                }
+                in_use
+            });
+            for route in routes {
+                if !followed.iter().any(|(known, _)| *known == route) {
+                    let (client, (relay, lane)) = (self.clone(), route.clone());
+                    let task = tasks.spawn(async move { client.follow_route(relay, lane).await });
+                    followed.push((route, task));
                 }
             }
             tokio::time::sleep(LOOK_ROUND).await;
         }
     }
 
-    async fn follow_relay(&self, relay: RelayAddress) {
+    async fn follow_route(&self, relay: RelayAddress, lane: Lane) {
         let mut pause = PAUSE.0;
+        if lane != Lane::Shared {
+            // Connections that begin together would tell that they belong together.
+            tokio::time::sleep(jitter().saturating_mul(SPREAD)).await;
+        }
         loop {
             let began = now();
-            match self.link(&relay).await {
+            match self.link(&relay, lane).await {
                 Ok(link) => {
                     self.tell_reach(Event::Online).await;
-                    let ended = self.follow_link(&relay, &link).await;
+                    let ended = self.follow_link(&relay, lane, &link).await;
                     if !matches!(ended, Err(Error::Unreachable) | Ok(())) {
                         link.close();
                     }
@@ -146,44 +173,46 @@ impl Client {
                 Err(_) => {
                     self.tell_reach(Event::Offline).await;
                     // Nothing found there either: the next round looks again.
-                    let _ = self.look_elsewhere(&relay).await;
+                    let _ = self.look_elsewhere(&relay, lane).await;
                 }
             }
             if now().as_secs().saturating_sub(began.as_secs()) > PAUSE.1.as_secs() {
                 pause = PAUSE.0;
             }
-            let jitter = entropy().map_or(0, |mut entropy| {
-                u64::from(u16::from_be_bytes(entropy.bytes())) / 128
-            });
-            tokio::time::sleep(pause.saturating_add(Duration::from_millis(jitter))).await;
+            tokio::time::sleep(pause.saturating_add(jitter())).await;
             pause = pause.saturating_mul(2).min(PAUSE.1);
         }
     }
 
     /// Follows everything on one link until it breaks.
-    async fn follow_link(&self, relay: &RelayAddress, link: &Arc<dyn Link>) -> Result<(), Error> {
-        self.sync_patiently(relay, link).await?;
+    async fn follow_link(&self, relay: &RelayAddress, lane: Lane, link: &Arc<dyn Link>) -> Result<(), Error> {
+        self.sync_patiently(relay, lane, link).await?;
         let (pushes, mut incoming) = mpsc::channel(64);
         let mut pumps = JoinSet::new();
         let mut followed = Vec::new();
         loop {
-            self.follow_new(relay, link, &pushes, &mut pumps, &mut followed)
+            self.follow_new((relay, lane), link, &pushes, &mut pumps, &mut followed)
                 .await?;
             tokio::select! {
                 Some((source, push)) = incoming.recv() => match source {
-                    Source::Inbox => self.sync_patiently(relay, link).await?,
+                    Source::Inbox => self.sync_patiently(relay, lane, link).await?,
                     Source::Case(id, channel) => self.take_push(&id, &channel, push, link).await?,
                 },
-                () = self.inner.wake.notified() => self.sync_patiently(relay, link).await?,
-                () = tokio::time::sleep(ROUND) => self.sync_patiently(relay, link).await?,
+                () = self.inner.wake.notified() => self.sync_patiently(relay, lane, link).await?,
+                () = tokio::time::sleep(ROUND) => self.sync_patiently(relay, lane, link).await?,
                 () = link.closed() => return Ok(()),
             }
         }
     }
 
     /// A refusal in one place does not end the following of the others.
-    async fn sync_patiently(&self, relay: &RelayAddress, link: &Arc<dyn Link>) -> Result<(), Error> {
-        match self.sync_relay(relay, link.as_ref()).await {
+    async fn sync_patiently(
+        &self,
+        relay: &RelayAddress,
+        lane: Lane,
+        link: &Arc<dyn Link>,
+    ) -> Result<(), Error> {
+        match self.sync_route(relay, lane, link.as_ref()).await {
             Ok(()) | Err(Error::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -225,7 +254,7 @@ impl Client {
     /// Begins to follow what is not followed yet: new cases, next epochs, inboxes.
     async fn follow_new(
         &self,
-        relay: &RelayAddress,
+        (relay, lane): (&RelayAddress, Lane),
         link: &Arc<dyn Link>,
         pushes: &mpsc::Sender<(Source, Push)>,
         pumps: &mut JoinSet<()>,
@@ -233,15 +262,15 @@ impl Client {
     ) -> Result<(), Error> {
         let mut wanted = Vec::new();
         {
+            let (cases, invites) = (self.cases_of(relay, lane)?, self.invites_of(relay, lane)?);
             let core = self.core()?;
-            for case in core.cases.iter().filter(|case| case.record().relay == *relay) {
+            for case in core.cases.iter().filter(|case| cases.contains(case.id())) {
                 if let Some((grant, verb)) = case.following() {
                     wanted.push((Source::Case(*case.id(), case.channel()), grant, verb));
                 }
             }
-            let open = |state| state == InviteState::Open;
-            for (_, invite) in core.invites.iter().filter(|(_, invite)| open(invite.state)) {
-                if invite.home.relay == *relay {
+            for (index, invite) in &core.invites {
+                if invites.contains(index) && invite.state == InviteState::Open {
                     let from = invite
                         .cursor
                         .map_or(martlet_proto::Seq::FIRST, |cursor| cursor.seq);

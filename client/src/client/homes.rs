@@ -6,7 +6,7 @@ use martlet_proto::{
     link::{RelayAddress, RelayLink},
 };
 
-use super::{Client, entropy, find::Found, now};
+use super::{Client, entropy, find::Found, lanes::Lane, now};
 use crate::{
     error::{Error, Missing},
     link::LinkError,
@@ -75,7 +75,7 @@ impl Client {
             None => self.core()?.cases.iter().map(|case| *case.id()).collect(),
         };
         // Nothing moves to where nobody is.
-        self.link(&home.relay).await?;
+        self.link(&home.relay, Lane::Shared).await?;
         for id in &ids {
             let leads = {
                 let core = self.core()?;
@@ -88,7 +88,7 @@ impl Client {
             }
             self.change(id, |case, me| case.move_to(me, home.clone()))?;
             let old = self.relay_of(id)?;
-            let reached = !gone && self.link(&old).await.is_ok();
+            let reached = !gone && self.link_for(id, &old).await.is_ok();
             if !reached && old.pin != home.relay.pin {
                 self.change(id, |case, _| case.settle_at(&home))?;
             }
@@ -136,10 +136,11 @@ impl Client {
 
     /// A relay is out of reach: the cases on it are looked for on the others that they name. Says whether all of them
     /// were found.
-    pub(super) async fn look_elsewhere(&self, gone: &RelayAddress) -> Result<bool, Error> {
+    pub(super) async fn look_elsewhere(&self, gone: &RelayAddress, lane: Lane) -> Result<bool, Error> {
+        let ids = self.cases_of(gone, lane)?;
         let cases: Vec<([u8; 16], Vec<Home>)> = {
             let core = self.core()?;
-            let here = core.cases.iter().filter(|case| case.record().relay == *gone);
+            let here = core.cases.iter().filter(|case| ids.contains(case.id()));
             here.map(|case| (*case.id(), case.homes().to_vec())).collect()
         };
         let mut found = !cases.is_empty();
@@ -150,7 +151,7 @@ impl Client {
                 here = here || self.peek(&id, &home.relay).await.unwrap_or(false);
             }
             if here {
-                let link = self.link(&self.relay_of(&id)?).await?;
+                let link = self.link_of(&id).await?;
                 self.look_again(&id)?;
                 self.drive(&id, link.as_ref()).await?;
             }
@@ -161,7 +162,7 @@ impl Client {
 
     /// Looks whether a case has moved to a relay, and follows it if so.
     async fn peek(&self, id: &[u8; 16], relay: &RelayAddress) -> Result<bool, Error> {
-        let link = self.link(relay).await?;
+        let link = self.link_for(id, relay).await?;
         let turn = self.turn_of(id)?;
         let _mine = turn.lock().await;
         let before = self.relay_of(id)?;
@@ -195,7 +196,7 @@ impl Client {
         let mut waits = false;
         for id in ids {
             self.look_again(id)?;
-            let done = match self.link(&self.relay_of(id)?).await {
+            let done = match self.link_of(id).await {
                 Ok(link) => self.drive(id, link.as_ref()).await,
                 Err(error) => Err(error),
             };

@@ -5,7 +5,11 @@ use martlet_proto::{
     link::RelayAddress,
 };
 
-use super::{Client, NewInvite, entropy, keep, now};
+use super::{
+    Client, NewInvite, entropy, keep,
+    lanes::{Lane, invite_lane},
+    now,
+};
 use crate::{
     archive::Archived,
     case::Case,
@@ -49,6 +53,7 @@ impl Client {
             let index = core.me.profile().next_invite;
             let wanted = Wanted {
                 uses: new.uses,
+                apart: new.apart,
                 label: new.label,
                 days: new.days,
             };
@@ -59,7 +64,7 @@ impl Client {
             core.invites.push((index, record));
             (index, relay)
         };
-        self.try_publish(&relay).await?;
+        self.try_publish(index, &relay).await?;
         self.invite_view(index)
     }
 
@@ -89,14 +94,22 @@ impl Client {
             }
             (index, relay)
         };
-        self.try_publish(&relay).await?;
+        self.try_publish(index, &relay).await?;
         self.invite_view(index)
     }
 
-    async fn try_publish(&self, relay: &RelayAddress) -> Result<(), Error> {
+    async fn try_publish(&self, index: u64, relay: &RelayAddress) -> Result<(), Error> {
         self.inner.wake.notify_one();
-        let done = match self.link(relay).await {
-            Ok(link) => self.tend_invites(relay, link.as_ref()).await,
+        let lane = {
+            let core = self.core()?;
+            let mut invites = core.invites.iter();
+            let invite = invites.find(|(at, _)| *at == index);
+            invite.map_or(Lane::Shared, |(_, invite)| {
+                invite_lane(core.me.profile(), index, invite)
+            })
+        };
+        let done = match self.link(relay, lane).await {
+            Ok(link) => self.tend_invites(relay, lane, link.as_ref()).await,
             Err(error) => Err(error),
         };
         match done {
@@ -113,18 +126,15 @@ impl Client {
             .ok_or(Error::NotFound(Missing::Invite))
     }
 
-    /// Publishes, withdraws, renews and reads the invites that live on a relay.
-    pub(super) async fn tend_invites(&self, relay: &RelayAddress, link: &dyn Link) -> Result<(), Error> {
+    /// Publishes, withdraws, renews and reads the invites of a lane that live on a relay.
+    pub(super) async fn tend_invites(
+        &self,
+        relay: &RelayAddress,
+        lane: Lane,
+        link: &dyn Link,
+    ) -> Result<(), Error> {
         let _mine = self.inner.inboxes.lock().await;
-        let indexes: Vec<u64> = {
-            let core = self.core()?;
-            core.invites
-                .iter()
-                .filter(|(_, invite)| invite.home.relay == *relay)
-                .map(|(index, _)| *index)
-                .collect()
-        };
-        for index in indexes {
+        for index in self.invites_of(relay, lane)? {
             self.renew(index)?;
             self.publish(index, link).await?;
             if self.invite_record(index)?.state == InviteState::Open {
@@ -284,8 +294,11 @@ impl Client {
                 let archived = core.archived.iter().map(Archived::id);
                 !known.chain(archived).any(|known| known == case.id())
             });
-            if let Some((case, founded)) = joined {
+            if let Some((mut case, founded)) = joined {
                 batch.merge(founded);
+                if record.apart {
+                    batch.merge(case.keep_apart()?);
+                }
                 if record.uses == Uses::Once {
                     batch.merge(inbox::withdraw(record, index, InviteState::Used)?);
                 }

@@ -31,7 +31,7 @@ impl Client {
         }
         // What needs no card is said before the network is asked.
         self.change(&id, |case, me| case.check_entitled(me).map(|()| Batch::default()))?;
-        let link = self.link(&invite.relay()).await?;
+        let link = self.link_for(&id, &invite.relay()).await?;
         let card = read_card(invite, link.as_ref()).await?;
         let identity = card.get().identity;
         self.change(&id, |case, me| case.add(me, invite, &card, role))?;
@@ -225,7 +225,7 @@ impl Client {
     /// Reads what is new in a case, if the relay answers: who leads it may have changed.
     async fn catch_up(&self, id: &[u8; 16]) -> Result<(), Error> {
         self.look_again(id)?;
-        let done = match self.link(&self.relay_of(id)?).await {
+        let done = match self.link_of(id).await {
             Ok(link) => self.drive(id, link.as_ref()).await,
             Err(error) => Err(error),
         };
@@ -250,8 +250,7 @@ impl Client {
     ) -> Result<(CaseView, bool), Error> {
         self.inner.wake.notify_one();
         self.look_again(id)?;
-        let relay = self.relay_of(id)?;
-        let tried = match self.link(&relay).await {
+        let tried = match self.link_of(id).await {
             Ok(link) => self.drive(id, link.as_ref()).await,
             Err(error) => Err(error),
         };

@@ -2,11 +2,12 @@
 
 use martlet_proto::{Kind, Read, Refusal, Seq, Slot, derive::CardKeys, invite::Invite, letter::Body};
 
-use super::{Client, NewCase, entropy, keep, now};
+use super::{Client, NewCase, entropy, keep, lanes::Lane, now};
 use crate::{
     case::Case,
     error::{Error, Mismatch, Missing, Usage},
     link::{Link, LinkError, ask},
+    record::Isolation,
     verified::{self, Verified},
     view::{CaseView, LetterKind, MemberView, Sent},
 };
@@ -40,15 +41,25 @@ impl Client {
         if invite.expires <= now().day() {
             return Err(Error::NotFound(Missing::InviteExpired));
         }
-        let link = self.link(&invite.relay()).await?;
+        let relay = invite.relay();
+        let own_link = new.apart || self.isolation()? == Isolation::Case;
+        let link = if own_link {
+            self.inner.connect.connect_apart(&relay).await?
+        } else {
+            self.link(&relay, Lane::Shared).await?
+        };
         let card = read_card(invite, link.as_ref()).await?;
         let letter = entropy()?.letter();
         let id = self.found(
             invite,
             &card,
             label,
+            new.apart,
             new.text.as_deref().map(|text| (letter, text)),
         )?;
+        if own_link {
+            self.keep_link(&relay, Lane::Case(id), &link);
+        }
         let sent = match new.text {
             Some(_) => {
                 let queued = self.deliver(&id, &letter).await?;
@@ -77,6 +88,7 @@ impl Client {
         invite: &Invite,
         card: &Verified<martlet_proto::card::Card>,
         label: String,
+        apart: bool,
         first: Option<(martlet_proto::letter::LetterId, &str)>,
     ) -> Result<[u8; 16], Error> {
         let mut core = self.core()?;
@@ -84,6 +96,9 @@ impl Client {
         let index = core.me.profile().next_case;
         let (mut case, mut batch) =
             Case::found(&core.me, invite, card, label, index, now(), &mut entropy()?)?;
+        if apart {
+            batch.merge(case.keep_apart()?);
+        }
         if let Some((id, text)) = first {
             batch.merge(case.write(&core.me, id, &Body::Text(text.to_string()), now())?);
         }

@@ -5,7 +5,9 @@ use martlet_proto::{derive::RescueKeys, link::RelayAddress};
 use super::{
     Client,
     devices::{post, read_page},
-    entropy, now,
+    entropy,
+    lanes::{Lane, case_lane},
+    now,
 };
 use crate::{
     case::{self, rescue},
@@ -53,11 +55,17 @@ impl Client {
     }
 
     /// What there is to do for restored cases on a relay: requests go out, answers come in.
-    pub(super) async fn tend_archived(&self, relay: &RelayAddress, link: &dyn Link) -> Result<(), Error> {
+    pub(super) async fn tend_archived(
+        &self,
+        relay: &RelayAddress,
+        lane: Lane,
+        link: &dyn Link,
+    ) -> Result<(), Error> {
         let ids: Vec<[u8; 16]> = {
             let core = self.core()?;
             let here = core.archived.iter().map(crate::archive::Archived::record);
             here.filter(|record| record.relay == *relay && record.asking.is_some())
+                .filter(|record| case_lane(core.me.profile(), record) == lane)
                 .map(|record| record.id)
                 .collect()
         };

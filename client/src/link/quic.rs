@@ -94,6 +94,13 @@ impl Connect for Quic {
             .map(|address| self.clone().try_address(address.clone(), relay.pin));
         Box::pin(race(attempts, CONNECT_WAIT))
     }
+
+    fn connect_apart<'a>(
+        &'a self,
+        relay: &'a RelayAddress,
+    ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>> {
+        Box::pin(async move { Self::new().connect(relay).await })
+    }
 }
 
 /// The first attempt that succeeds. The next begins when one has failed or [`ATTEMPT_GAP`] has passed (RFC 8305); when

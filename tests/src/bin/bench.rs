@@ -528,6 +528,7 @@ async fn bench_trips(dir: &Path) {
         uses: martlet_proto::card::Uses::Many,
         label: None,
         days: 3,
+        apart: false,
     };
     let invite = ines.invite(wanted).await.unwrap().invite.parse().unwrap();
     let (case, ..) = amal.open_case(&invite, NewCase::default()).await.unwrap();

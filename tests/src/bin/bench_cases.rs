@@ -64,6 +64,16 @@ impl Connect for Counting {
             Ok(Arc::new(CountingLink { inner, tally }) as Arc<dyn Link>)
         })
     }
+    fn connect_apart<'a>(
+        &'a self,
+        relay: &'a RelayAddress,
+    ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>> {
+        Box::pin(async move {
+            let inner = self.quic.connect_apart(relay).await?;
+            let tally = Arc::clone(&self.tally);
+            Ok(Arc::new(CountingLink { inner, tally }) as Arc<dyn Link>)
+        })
+    }
 }
 
 impl Link for CountingLink {
@@ -127,6 +137,7 @@ impl Somebody {
             uses: Uses::Many,
             label: None,
             days: 30,
+            apart: false,
         };
         self.client.invite(new).await.unwrap().invite.parse().unwrap()
     }
@@ -230,6 +241,7 @@ async fn bench_follow(dir: &Path) {
         let new = NewCase {
             text: Some("They took my brother.".into()),
             label: None,
+            apart: false,
         };
         client.client.open_case(&invite, new).await.unwrap();
     }

@@ -79,6 +79,7 @@ impl World {
             uses,
             label: None,
             days: INVITE_DAYS,
+            apart: false,
         };
         let entropy = &mut self.chance.entropy();
         let (record, mut batch) =

@@ -57,6 +57,9 @@ pub(crate) enum Command {
         /// Days until it expires
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         expires: u32,
+        /// Good once, and what it brings never shares a connection with another case
+        #[arg(long)]
+        apart: bool,
         /// Also write it as a QR code
         #[arg(long, value_name = "FILE.png")]
         qr: Option<PathBuf>,
@@ -79,6 +82,9 @@ pub(crate) enum Command {
         /// A note for yourself
         #[arg(long)]
         label: Option<String>,
+        /// Never let it share a connection with another case
+        #[arg(long)]
+        apart: bool,
     },
     /// List cases, urgent first
     Cases,
@@ -173,6 +179,11 @@ pub(crate) enum Command {
         case: String,
         /// Whether it stops
         switch: Switch,
+    },
+    /// Show or choose whether cases share connections to a relay
+    Isolation {
+        /// `case`: each has its own; `shared`: those that are not apart share one
+        choice: Option<IsolationName>,
     },
     /// Leave a case
     Leave {
@@ -297,6 +308,15 @@ pub(crate) enum RoleName {
     Client,
     /// Only reads
     Observer,
+}
+
+/// Which cases share connections.
+#[derive(Clone, Copy, Debug, clap::ValueEnum, Serialize, Deserialize)]
+pub(crate) enum IsolationName {
+    /// Those that are not apart
+    Shared,
+    /// None
+    Case,
 }
 
 /// Whether something is so.

@@ -97,6 +97,7 @@ async fn whole_case(folder: &Path, relay: &Running, telling: &mut Telling<'_>) -
         uses: Uses::Many,
         label: None,
         days: 30,
+        apart: false,
     };
     let invite = ines.invite(new).await?.invite;
     telling.step(&format!(
@@ -109,6 +110,7 @@ async fn whole_case(folder: &Path, relay: &Running, telling: &mut Telling<'_>) -
     let new = NewCase {
         text: Some("They took my brother last night. I have his papers.".into()),
         label: None,
+        apart: false,
     };
     let (case, with, letters) = amal.open_case(&invite, new).await?;
     telling.check(

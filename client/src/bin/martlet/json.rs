@@ -112,7 +112,7 @@ pub(crate) fn case(view: &CaseView) -> Value {
     let warnings: Vec<_> = view.warnings.iter().map(|w| warning(*w)).collect();
     json!({"case": view.case, "label": line(&view.label), "members": members, "unread": view.unread,
         "unsent": view.unsent, "last": view.last.map(time), "warnings": warnings, "standing": standing(view.standing),
-        "asks": view.asks, "heard": view.heard.map(time), "retention": retention(view), "hold": view.hold})
+        "asks": view.asks, "heard": view.heard.map(time), "retention": retention(view), "hold": view.hold, "apart": view.apart})
 }
 
 fn file(view: &FileView) -> Value {

@@ -8,6 +8,7 @@ use std::{
 use clap::CommandFactory as _;
 use martlet::{
     Client, Cost, Error, NewCase, NewInvite, NewProfile, Which,
+    record::Isolation,
     view::{CaseView, Sent},
 };
 use martlet_proto::{card::Uses, case::Role, invite::Invite, link::RelayLink};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     archive,
-    args::{Args, Command, RelayCommand, RoleName, Switch},
+    args::{Args, Command, IsolationName, RelayCommand, RoleName, Switch},
     ipc, json as shape,
     passphrase::{self, Purpose},
     progress::Bar,
@@ -160,6 +161,7 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             once,
             label,
             expires,
+            apart,
             qr,
         } => {
             let uses = if once { Uses::Once } else { Uses::Many };
@@ -168,6 +170,7 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
                     uses,
                     label,
                     days: expires,
+                    apart,
                 })
                 .await?;
             if let Some(file) = qr {
@@ -189,7 +192,12 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             out.both(&shape::invite(&view), &format!("{} is withdrawn", view.id));
             Ok(queued(view.queued, out))
         }
-        Command::Open { invite, text, label } => open(client, &invite, NewCase { text, label }, out).await,
+        Command::Open {
+            invite,
+            text,
+            label,
+            apart,
+        } => open(client, &invite, NewCase { text, label, apart }, out).await,
         Command::Cases => {
             let code = sync(client, out).await?;
             let views = client.cases()?;
@@ -271,6 +279,7 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             let view = client.hold(&case, matches!(switch, Switch::On))?;
             keeping((view, false), out)
         }
+        Command::Isolation { choice } => isolation(client, choice, out),
         Command::Leave { case } => {
             let sent = client.leave(&case).await?;
             out.both(
@@ -389,6 +398,20 @@ fn stdin() -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(Error::File)?;
     Ok(text)
+}
+
+fn isolation(client: &Client, choice: Option<IsolationName>, out: &mut dyn Out) -> Exit {
+    match choice {
+        Some(IsolationName::Shared) => client.set_isolation(Isolation::Shared)?,
+        Some(IsolationName::Case) => client.set_isolation(Isolation::Case)?,
+        None => {}
+    }
+    let (name, told) = match client.isolation()? {
+        Isolation::Shared => ("shared", "isolation-shared"),
+        Isolation::Case => ("case", "isolation-case"),
+    };
+    out.both(&json!({"isolation": name}), &words::say(told, None));
+    Ok(0)
 }
 
 async fn open(client: &Client, words: &[String], new: NewCase, out: &mut dyn Out) -> Exit {
