@@ -77,8 +77,6 @@ pub struct KeptCase {
     pub relay: RelayAddress,
     /// The right to open channels there, if there is one.
     pub admission: Option<Admission>,
-    /// Whether it never shares a connection with another case.
-    pub apart: bool,
     /// Who is in it.
     pub members: Vec<KeptMember>,
     /// How to ask counsel to be taken in again.

@@ -263,7 +263,6 @@ fn items() -> Vec<Item> {
             label: "asylum".into(),
             relay: relay(),
             admission: None,
-            apart: false,
             members: vec![member(1, "Amal", Role::Client), member(2, "Ines", Role::Counsel)],
             rescue: Some(RescueSeeds {
                 to_counsel: Secret::new([33; 32]),

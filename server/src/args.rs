@@ -50,6 +50,12 @@ pub(crate) enum Verb {
         #[command(flatten)]
         at: Dir,
     },
+    /// To be run after an old copy of the folder was put back, before the relay is started: clients then send again what it
+    /// forgot of theirs.
+    Restored {
+        #[command(flatten)]
+        at: Dir,
+    },
     /// Checks keys, store, disk, clock, ports and permissions.
     Doctor {
         #[command(flatten)]

@@ -47,7 +47,7 @@ pub fn is_here(mark: &Mark, today: Day) -> bool {
 /// The log's state, as it is told.
 pub fn tip(log: &Log) -> Tip {
     Tip {
-        incarnation: log.record.incarnation,
+        incarnation: log.life(),
         next: log.next(),
         head: log.head,
         sealed: log.sealed,
@@ -76,7 +76,7 @@ pub fn add(
     items: &[Item],
     today: Day,
 ) -> Result<Adding, Refusal> {
-    if within.is_some_and(|within| within != log.record.incarnation) {
+    if within.is_some_and(|within| within != log.life()) {
         return Err(Refusal::OtherIncarnation);
     }
     let digests: Vec<Digest> = items.iter().map(|item| Digest::of(&item.envelope)).collect();
@@ -139,7 +139,7 @@ fn known(
     let end = u64::try_from(start.saturating_add(items.len())).map_err(|_| Refusal::Conflict)?;
     let head = log.head_at(channel, Seq::new(end)).ok_or(Refusal::Conflict)?;
     Ok(Some(Placed {
-        incarnation: log.record.incarnation,
+        incarnation: log.life(),
         first: at,
         head,
     }))

@@ -9,6 +9,7 @@ use martlet_proto::{
     ChannelId, Class, Day, Digest, EntryId, Envelope, Head, Incarnation, Kind, Seq, TokenHash,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// Who added an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +48,35 @@ pub struct Mark {
     pub presence: Presence,
 }
 
+/// What the lives of all channels of a store are named by, besides their records: another one whenever an old copy of the
+/// store was put back, which has forgotten what was acknowledged since. SPEC.md 3.4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Era(Option<[u8; 16]>);
+
+impl Era {
+    /// The era of this name.
+    pub const fn new(name: [u8; 16]) -> Self {
+        Self(Some(name))
+    }
+
+    /// The incarnation that clients are told of a channel of which this one was recorded.
+    pub fn life(&self, recorded: &Incarnation) -> Incarnation {
+        let Some(name) = self.0 else { return *recorded };
+        let mut hash = Sha256::new();
+        hash.update(b"martlet/1 era");
+        hash.update(name);
+        hash.update(recorded.as_bytes());
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut life = [0; 16];
+        life.copy_from_slice(digest.first_chunk::<16>().unwrap_or(&[0; 16]));
+        Incarnation::new(life)
+    }
+}
+
 /// One channel, as the relay remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
+    era: Era,
     /// What its record says.
     pub record: Record,
     /// Its entries, by position.
@@ -80,7 +107,7 @@ pub struct Record {
     pub write: TokenHash,
     /// Hash of the token that may seal, trim and drop.
     pub keep: TokenHash,
-    /// Which life of the channel this is.
+    /// Which life of the channel this is, as it was recorded; clients are told [`Log::life`].
     pub incarnation: Incarnation,
     /// The first day on which the channel is forgotten.
     pub expires: Day,
@@ -131,9 +158,10 @@ pub enum Step {
 
 impl Log {
     /// An empty log.
-    pub fn new(channel: &ChannelId, record: Record) -> Self {
+    pub fn new(channel: &ChannelId, record: Record, era: Era) -> Self {
         Self {
-            head: Head::first(channel, &record.incarnation),
+            head: Head::first(channel, &era.life(&record.incarnation)),
+            era,
             record,
             marks: Vec::new(),
             sealed: false,
@@ -141,6 +169,11 @@ impl Log {
             ids: BTreeMap::new(),
             heads: Vec::new(),
         }
+    }
+
+    /// Which life of the channel this is, as clients are told.
+    pub fn life(&self) -> Incarnation {
+        self.era.life(&self.record.incarnation)
     }
 
     /// The position the next entry gets.
@@ -169,7 +202,7 @@ impl Log {
         let passed = end.checked_div(HEADS_EVERY)?;
         let (mut at, mut head) = match passed.checked_sub(1) {
             Some(index) => (passed.checked_mul(HEADS_EVERY)?, *self.heads.get(index)?),
-            None => (0, Head::first(channel, &self.record.incarnation)),
+            None => (0, Head::first(channel, &self.life())),
         };
         for mark in self.marks.get(at..end)? {
             head = head.after(Seq::new(u64::try_from(at).ok()?), mark.kind, &mark.digest);
@@ -206,10 +239,10 @@ impl Log {
     /// Folds one step into what is remembered; the log after it, or `None` if the channel is then forgotten.
     ///
     /// Steps that do not fit (an entry that is not the next, or of another life) change nothing.
-    pub fn fold(log: Option<Self>, channel: &ChannelId, step: &Step) -> Option<Self> {
+    pub fn fold(log: Option<Self>, channel: &ChannelId, step: &Step, era: Era) -> Option<Self> {
         match (log, step) {
             (_, Step::Opened(record)) | (None, Step::Remembered(record, _)) => {
-                Some(Self::new(channel, *record))
+                Some(Self::new(channel, *record, era))
             }
             (None, _) | (Some(_), Step::Dropped) => None,
             (Some(mut log), step) => {

@@ -18,7 +18,10 @@ use self::{
     follows::Follows,
     logs::Logs,
 };
-use crate::store::{Store, StoreError, Totals};
+use crate::{
+    log::Era,
+    store::{Store, StoreError, Totals},
+};
 
 /// A connection, known by number only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +68,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Relay<S> {
     store: S,
+    /// That of the store.
+    era: Era,
     admission: Admission,
     logs: Logs,
     follows: Follows,
@@ -81,9 +86,10 @@ impl<S: Store> Relay<S> {
     ///
     /// Those of the store.
     pub fn new(mut store: S, admission: Admission) -> Result<Self, StoreError> {
-        let today = store.day()?;
+        let (today, era) = (store.day()?, store.era()?);
         Ok(Self {
             store,
+            era,
             admission,
             logs: Logs::default(),
             follows: Follows::default(),

@@ -151,6 +151,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Init { at, listen, public } => init(&at.dir, listen, public),
         Verb::Serve { at } => run_relay(&at.dir, command.json),
         Verb::Link { at } => link(&at.dir),
+        Verb::Restored { at } => restored(&at.dir),
         Verb::Status { at } => local::status(&at.dir),
         Verb::Doctor { at, accept_clock } => checks::doctor(&at.dir, accept_clock),
     };
@@ -281,6 +282,33 @@ fn link(dir: &Path) -> Result<Said, Failure> {
     let (config, identity) = (Config::load(dir)?, Identity::load(dir)?);
     let listen = local::listening(dir).unwrap_or_else(|| config.listen.clone());
     Ok(linked(&relay_link(&identity, config.addresses()?, &listen)))
+}
+
+/// Gives all channels another incarnation, after an old copy was put back.
+fn restored(dir: &Path) -> Result<Said, Failure> {
+    Identity::load(dir)?;
+    let mut name = [0; 16];
+    getrandom::fill(&mut name).map_err(|_| {
+        Failure::new(
+            "internal",
+            "the system gives no randomness",
+            "Start the machine again.",
+            1,
+        )
+    })?;
+    Segments::restored(&dir.join("store"), name).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        Failure::new(
+            "store",
+            cause.unwrap_or_else(|| error.to_string()),
+            "Stop the relay first; then run this again, and start it.",
+            1,
+        )
+    })?;
+    Ok(Said {
+        json: json!({"restored": true}),
+        text: "Every channel has another incarnation: clients send again what this copy lacks of theirs. Start the relay.".into(),
+    })
 }
 
 fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {

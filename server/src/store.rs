@@ -6,7 +6,7 @@ pub mod segments;
 
 use martlet_proto::{ChannelId, Day, Envelope, Seq};
 
-use crate::log::{Change, Log};
+use crate::log::{Change, Era, Log};
 
 /// How much a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,13 @@ pub trait Store {
     ///
     /// Any but [`StoreError::Full`].
     fn load(&mut self, channel: &ChannelId) -> Result<Option<Log>, StoreError>;
+
+    /// The era: it changes only while nothing has the store open.
+    ///
+    /// # Errors
+    ///
+    /// Any but [`StoreError::Full`].
+    fn era(&mut self) -> Result<Era, StoreError>;
 
     /// The envelope at a position; `None` if it was trimmed, swept or never there.
     ///

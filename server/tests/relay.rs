@@ -316,6 +316,9 @@ struct NoRoom {
 }
 
 impl Store for NoRoom {
+    fn era(&mut self) -> Result<martlet_server::log::Era, StoreError> {
+        self.inner.era()
+    }
     fn load(&mut self, channel: &martlet_proto::ChannelId) -> Result<Option<Log>, StoreError> {
         self.inner.load(channel)
     }

@@ -329,6 +329,9 @@ async fn a_relay_that_stops_answers_all_it_took_and_keeps_it() {
 struct Failing(Memory);
 
 impl Store for Failing {
+    fn era(&mut self) -> Result<martlet_server::log::Era, StoreError> {
+        self.0.era()
+    }
     fn load(&mut self, channel: &ChannelId) -> Result<Option<Log>, StoreError> {
         self.0.load(channel)
     }

@@ -17,7 +17,7 @@ use std::path::Path;
 use martlet_proto::{ChannelId, Class, Day, Digest, EntryId, Envelope, Incarnation, Kind, Seq, TokenHash};
 use martlet_server::{
     Store,
-    log::{Change, Hand, Log, Presence, Record, Step},
+    log::{Change, Era, Hand, Log, Presence, Record, Step},
     store::{
         StoreError,
         memory::Memory,
@@ -86,7 +86,7 @@ fn conforms<S: Store>(mut store: S, reopen: impl Fn(S) -> S) {
     let mut commit = |store: &mut S, changes: Vec<Change>| {
         store.commit(&changes).unwrap();
         for Change { channel, step } in changes {
-            let log = Log::fold(model.remove(&channel), &channel, &step);
+            let log = Log::fold(model.remove(&channel), &channel, &step, Era::default());
             if let Some(log) = log {
                 model.insert(channel, log);
             }
@@ -227,6 +227,55 @@ fn segments_conform_when_the_index_is_lost() {
         std::fs::remove_dir_all(dir.path().join("index")).unwrap();
         open(dir.path())
     });
+}
+
+/// An old copy that was put back: every channel has another incarnation, and all that it had.
+#[test]
+fn after_an_old_copy_was_put_back_channels_have_another_life_and_their_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 70);
+    let mut store = open(dir.path());
+    assert!(
+        Segments::restored(dir.path(), [7; 16]).is_err(),
+        "a store that is open is left alone"
+    );
+    let before = store.load(&channel(1)).unwrap().unwrap();
+    let mut memory = Memory::default();
+    memory.commit(&[step(1, Step::Opened(before.record))]).unwrap();
+    for mark in &before.marks {
+        let seq = memory.load(&channel(1)).unwrap().unwrap().next();
+        let envelope = store.envelope(&channel(1), seq).unwrap().unwrap();
+        let placed = Step::Placed {
+            incarnation: before.record.incarnation,
+            seq,
+            kind: mark.kind,
+            id: mark.id,
+            digest: mark.digest,
+            expires: mark.expires,
+            by: mark.by,
+            envelope,
+        };
+        memory.commit(&[step(1, placed)]).unwrap();
+    }
+    assert_eq!(memory.load(&channel(1)).unwrap().unwrap(), before);
+    store.close().unwrap();
+    drop(store);
+    Segments::restored(dir.path(), [7; 16]).unwrap();
+    memory.begin_era(Era::new([7; 16]));
+    let mut store = open(dir.path());
+    let after = store.load(&channel(1)).unwrap().unwrap();
+    assert_eq!(after.marks, before.marks);
+    assert_ne!(after.life(), before.life());
+    assert_ne!(after.head, before.head);
+    assert_eq!(memory.load(&channel(1)).unwrap().unwrap(), after);
+    for at in 0..=70 {
+        let head = after.head_at(&channel(1), Seq::new(at)).unwrap();
+        assert_eq!(head == after.head, at == 70);
+    }
+    drop(store);
+    Segments::restored(dir.path(), [8; 16]).unwrap();
+    let again = open(dir.path()).load(&channel(1)).unwrap().unwrap();
+    assert!(again.life() != after.life() && again.life() != before.life());
 }
 
 /// A store with some entries in one channel, closed.

@@ -175,14 +175,16 @@ impl World {
 
     fn tell(&mut self) -> Outcome {
         self.cast()?;
-        self.script(STEPS, LETTERS_MAX)?;
+        self.script(STEPS / 2, LETTERS_MAX / 2)?;
+        let old = self.relay.copy();
+        self.script(STEPS / 2, LETTERS_MAX)?;
         self.settle()?;
         if self.flaw == Flaw::RelayForgets {
             return self.check_told();
         }
         self.check()?;
         if self.chance.percent(SECOND_ACTS_PERCENT) {
-            self.intermission();
+            self.intermission(old);
             self.script(STEPS / 2, self.written.len() + LETTERS_MAX / 2)?;
             self.settle()?;
             self.check()?;

@@ -421,7 +421,6 @@ fn many() -> Vec<u8> {
             label: format!("case {case}"),
             relay: relay.clone(),
             admission: None,
-            apart: false,
             members: Vec::new(),
             rescue: Some(RescueSeeds {
                 to_counsel: Secret::new([4; 32]),

@@ -215,7 +215,6 @@ impl KeptCase {
         Self {
             id: record.id,
             label: record.label.clone(),
-            apart: record.apart,
             relay: record.relay.clone(),
             admission: record.admission.clone(),
             members: record.members.iter().map(member).collect(),
@@ -236,7 +235,6 @@ impl KeptCase {
         };
         let rescue = self.rescue;
         let mut record = CaseRecord::new(self.id, self.label, self.relay, self.admission);
-        record.apart = self.apart;
         record.members = self.members.into_iter().map(member).collect();
         record.rescue = rescue;
         record.last = self.last;

@@ -11,7 +11,7 @@ use martlet_proto::{
 use super::{Effect, From, Relay};
 use crate::{
     channel::{self, Adding},
-    log::{Change, Hand, Log, Record, Step},
+    log::{Change, Era, Hand, Log, Record, Step},
     store::{Store, StoreError},
 };
 
@@ -150,7 +150,7 @@ impl<S: Store> Relay<S> {
             Adding::Steps(_) if deciding.room != Room::Enough => Err(Refusal::Full),
             Adding::Steps(steps) => {
                 let log = self.logs.get(channel).ok_or(Refusal::Closed)?;
-                let (incarnation, first) = (log.record.incarnation, log.next());
+                let (incarnation, first) = (log.life(), log.next());
                 for step in steps {
                     if self.follows.is_followed(channel)
                         && let Some(slot) = slot_of(&step)
@@ -175,7 +175,7 @@ impl<S: Store> Relay<S> {
             deciding.pushes.remove(channel);
             deciding.ended.insert(*channel);
         }
-        if let Some(log) = Log::fold(self.logs.remove(channel), channel, &step) {
+        if let Some(log) = Log::fold(self.logs.remove(channel), channel, &step, self.era) {
             self.logs.insert(*channel, log);
         }
         match step {
@@ -299,5 +299,5 @@ fn stranger() -> Log {
         incarnation: Incarnation::new([0; 16]),
         expires: Day::default(),
     };
-    Log::new(&ChannelId::new([0; 32]), record)
+    Log::new(&ChannelId::new([0; 32]), record, Era::default())
 }

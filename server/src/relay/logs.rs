@@ -88,7 +88,7 @@ mod tests {
     use martlet_proto::{Class, Day, Digest, EntryId, Envelope, Incarnation, Kind, TokenHash};
 
     use super::*;
-    use crate::log::{Hand, Mark, Presence, Record};
+    use crate::log::{Era, Hand, Mark, Presence, Record};
 
     fn channel(number: u8) -> ChannelId {
         ChannelId::new([number; 32])
@@ -105,7 +105,7 @@ mod tests {
             expires: Day(1),
         };
         let envelope = Envelope::new(vec![0; 2048].into()).unwrap();
-        let mut log = Log::new(&channel(number), record);
+        let mut log = Log::new(&channel(number), record, Era::default());
         for id in 0..marks {
             log.push(Mark {
                 kind: Kind::Letter,

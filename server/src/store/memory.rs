@@ -5,17 +5,30 @@ use std::collections::BTreeMap;
 use martlet_proto::{ChannelId, Day, Envelope, Seq};
 
 use super::{Store, StoreError, Totals};
-use crate::log::{Change, Log, Presence, Step};
+use crate::log::{Change, Era, Log, Presence, Step};
 
 /// Channels in memory; gone with the process.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Memory {
     logs: BTreeMap<ChannelId, Log>,
     envelopes: BTreeMap<(ChannelId, Seq), Envelope>,
     day: Day,
+    era: Era,
 }
 
 impl Memory {
+    /// Begins another era, as when an old copy was put back.
+    pub fn begin_era(&mut self, era: Era) {
+        self.era = era;
+        for (channel, log) in &mut self.logs {
+            let marks = std::mem::take(&mut log.marks);
+            *log = Log::new(channel, log.record, era);
+            for mark in marks {
+                log.push(mark);
+            }
+        }
+    }
+
     fn forget_envelopes(&mut self, channel: &ChannelId, before: Seq) {
         let doomed: Vec<_> = self
             .envelopes
@@ -33,6 +46,10 @@ impl Store for Memory {
         Ok(self.logs.get(channel).cloned())
     }
 
+    fn era(&mut self) -> Result<Era, StoreError> {
+        Ok(self.era)
+    }
+
     fn envelope(&mut self, channel: &ChannelId, seq: Seq) -> Result<Option<Envelope>, StoreError> {
         Ok(self.envelopes.get(&(*channel, seq)).cloned())
     }
@@ -47,7 +64,7 @@ impl Store for Memory {
                 }
                 Step::Renewed(_) | Step::Remembered(..) => {}
             }
-            if let Some(log) = Log::fold(self.logs.remove(channel), channel, step) {
+            if let Some(log) = Log::fold(self.logs.remove(channel), channel, step, self.era) {
                 self.logs.insert(*channel, log);
             }
         }

@@ -21,6 +21,7 @@ use std::{
     fs::File,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use martlet_proto::{ChannelId, Day, Digest, Envelope, Seq};
@@ -31,7 +32,7 @@ use self::{
     index::{Index, Indexed, Position},
 };
 use super::{Store, StoreError, Totals};
-use crate::log::{Change, Log, Mark, Presence, Step};
+use crate::log::{Change, Era, Log, Mark, Presence, Step};
 
 /// How a store is kept.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,10 @@ impl Default for Options {
 /// Bytes set aside so that trims and drops can be written on a full disk.
 const RESERVE_BYTES: usize = 1 << 20;
 
+/// How often, and after which pauses, another process is waited for that has the store.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Free bytes without which the index is not written: sled does not survive a write that finds no room.
 const INDEX_ROOM_BYTES: u64 = 8 << 20;
 
@@ -79,6 +84,7 @@ pub struct Segments {
     readers: BTreeMap<(Family, u32), File>,
     index: Index,
     day: Day,
+    era: Era,
     state: State,
     _lock: File,
 }
@@ -112,9 +118,7 @@ impl Segments {
             .mode(0o700)
             .create(&segments)
             .map_err(failed)?;
-        let lock = create(&dir.join("lock")).map_err(failed)?;
-        lock.try_lock()
-            .map_err(|_| failed(std::io::Error::other("another process has this store")))?;
+        let lock = lock(dir)?;
         let (mut index, open, report) = replay::open(dir)?;
         let day = read_day(dir)?;
         if report.rebuilt {
@@ -127,12 +131,24 @@ impl Segments {
             readers: BTreeMap::new(),
             index,
             day,
+            era: read_era(dir)?,
             state: State::Alive,
             _lock: lock,
         };
         store.set_reserve();
         store.checkpoint()?;
         Ok((store, report))
+    }
+
+    /// Says of a folder's store, which nobody may have open, that it is an old copy: all of its channels get another
+    /// incarnation, and lose nothing. `name` is random.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if the disk fails or a process has the store.
+    pub fn restored(dir: &Path, name: [u8; 16]) -> Result<(), StoreError> {
+        let _lock = lock(dir)?;
+        replace(dir, "era", &name).map_err(failed)
     }
 
     fn alive(&self) -> Result<(), StoreError> {
@@ -216,11 +232,15 @@ impl Store for Segments {
         let Some(indexed) = self.index.get(channel)? else {
             return Ok(None);
         };
-        let mut log = Log::new(channel, indexed.record);
+        let mut log = Log::new(channel, indexed.record, self.era);
         for (mark, _) in &indexed.marks {
             log.push(*mark);
         }
         Ok(Some(log))
+    }
+
+    fn era(&mut self) -> Result<Era, StoreError> {
+        Ok(self.era)
     }
 
     fn envelope(&mut self, channel: &ChannelId, seq: Seq) -> Result<Option<Envelope>, StoreError> {
@@ -353,14 +373,44 @@ fn create(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
+/// Takes the store for this process. One that was just ended, or is about to become another program, may have it for a
+/// moment more.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let lock = create(&dir.join("lock")).map_err(failed)?;
+    for _ in 0..LOCK_TRIES {
+        if lock.try_lock().is_ok() {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(failed(std::io::Error::other("another process has this store")))
+}
+
 fn write_day(dir: &Path, day: Day) -> std::io::Result<()> {
-    let draft = dir.join("day.new");
+    replace(dir, "day", format!("{}\n", day.0).as_bytes())
+}
+
+/// Replaces a small file as a whole.
+fn replace(dir: &Path, name: &str, content: &[u8]) -> std::io::Result<()> {
+    let draft = dir.join(format!("{name}.new"));
     let file = create(&draft)?;
     file.set_len(0)?;
-    file.write_all_at(format!("{}\n", day.0).as_bytes(), 0)?;
+    file.write_all_at(content, 0)?;
     file.sync_all()?;
-    std::fs::rename(&draft, dir.join("day"))?;
+    std::fs::rename(&draft, dir.join(name))?;
     File::open(dir)?.sync_all()
+}
+
+fn read_era(dir: &Path) -> Result<Era, StoreError> {
+    match std::fs::read(dir.join("era")) {
+        Ok(name) => name
+            .as_slice()
+            .try_into()
+            .map(Era::new)
+            .map_err(|_| StoreError::Damaged("the era file")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Era::default()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 fn read_day(dir: &Path) -> Result<Day, StoreError> {

@@ -139,6 +139,9 @@ impl Shared {
 }
 
 impl Store for Shared {
+    fn era(&mut self) -> Result<martlet_server::log::Era, StoreError> {
+        self.0.borrow_mut().store.era()
+    }
     fn load(&mut self, channel: &ChannelId) -> Result<Option<Log>, StoreError> {
         self.0.borrow_mut().store.load(channel)
     }

@@ -23,6 +23,8 @@ const LETTERS_MAX: usize = 10;
 /// for an hour.
 const ROUNDS_MAX: usize = 40;
 const ROUND_MINUTES: u64 = 25;
+/// Times in a hundred that an old copy of the relay is put back, and there is a second act.
+const RESTORED_PERCENT: usize = 10;
 /// Days for which those who still wait are given time.
 const DAYS_WAITED: usize = 2;
 /// Times in a hundred that a long time passes and there is a second act.
@@ -76,8 +78,12 @@ impl World {
             }
             self.settle_large()?;
         }
+        let old = self.relay.copy();
         self.act_large()?;
-        if self.chance.percent(SECOND_ACTS_PERCENT) {
+        if self.chance.percent(RESTORED_PERCENT) {
+            self.put_back(old);
+            self.act_large()?;
+        } else if self.chance.percent(SECOND_ACTS_PERCENT) {
             let days = self.chance.pick(&GAPS_DAYS).unwrap_or(2);
             self.now = self.now.plus_secs(days * DAY);
             self.act_began = self.now;

@@ -9,7 +9,7 @@ use martlet_proto::{
 };
 use martlet_server::{
     Effect, Input, Peer, Relay, Store,
-    log::{Change, Log, Step},
+    log::{Change, Era, Log, Step},
     relay::{From, Stream},
     store::{StoreError, Totals, memory::Memory},
 };
@@ -35,6 +35,10 @@ struct Platter {
 struct Disk(Rc<RefCell<Platter>>);
 
 impl Store for Disk {
+    fn era(&mut self) -> Result<Era, StoreError> {
+        self.0.borrow_mut().memory.era()
+    }
+
     fn load(&mut self, channel: &ChannelId) -> Result<Option<Log>, StoreError> {
         self.0.borrow_mut().memory.load(channel)
     }
@@ -129,6 +133,20 @@ impl RelaySide {
     /// Stops it as a power cut would, and starts it again on the same disk.
     pub(super) fn restart(&mut self) {
         self.relay = Relay::new(self.disk.clone(), self.admission.clone()).unwrap();
+    }
+
+    /// What is on its disk now.
+    pub(super) fn copy(&self) -> Memory {
+        self.disk.0.borrow().memory.clone()
+    }
+
+    /// Starts again on an old copy of its disk, which its operator says.
+    pub(super) fn put_back(&mut self, copy: Memory, chance: &mut Chance) {
+        let mut platter = self.disk.0.borrow_mut();
+        platter.memory = copy;
+        platter.memory.begin_era(Era::new(chance.entropy().bytes()));
+        drop(platter);
+        self.restart();
     }
 
     /// Starts again on an empty disk.

@@ -1,6 +1,7 @@
 //! What happens next: chosen by the seed while the story is told, and everything that is left when it settles.
 
 use martlet::view::InviteState;
+use martlet_server::store::memory::Memory;
 
 use super::{Flaw, Leg, Outcome, Story, World, device::Job};
 
@@ -137,11 +138,14 @@ impl World {
         self.say("time has passed");
     }
 
-    /// Between two acts, when everybody has read everything: the relay's disk dies, or nobody does anything for long.
-    pub(super) fn intermission(&mut self) {
-        if self.chance.percent(50) {
+    /// Between two acts, when everybody has read everything: the relay's disk dies, with an old copy of it or without, or nobody
+    /// does anything for long.
+    pub(super) fn intermission(&mut self, old: Memory) {
+        if self.chance.percent(40) {
             self.forget();
             self.open_again();
+        } else if self.chance.percent(50) {
+            self.put_back(old);
         } else {
             let days = 20 + self.chance.below(LONG_DAYS_MAX);
             self.now = self.now.plus_secs(u64::try_from(days * 86_400).unwrap());
@@ -149,6 +153,16 @@ impl World {
             self.forgotten = true;
         }
         self.act_began = self.now;
+    }
+
+    /// The relay's operator puts an old copy of its disk back, and says so to the relay.
+    pub(super) fn put_back(&mut self, copy: Memory) {
+        self.say("an old copy of the relay is put back");
+        self.forgotten = true;
+        self.relay.put_back(copy, &mut self.chance);
+        for device in &mut self.devices {
+            device.live = None;
+        }
     }
 
     fn forget(&mut self) {
