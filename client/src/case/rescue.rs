@@ -481,7 +481,7 @@ pub fn answer(seeds: &RescueSeeds, envelope: &Envelope) -> Option<Packet> {
 }
 
 /// From where a page of slots counts. An unfamiliar incarnation is read from its start: `None` if the page is not from there.
-fn follow_cursor(cursor: &mut Option<Cursor>, page: &Slots) -> Option<Seq> {
+pub(super) fn follow_cursor(cursor: &mut Option<Cursor>, page: &Slots) -> Option<Seq> {
     let start = Cursor {
         incarnation: page.tip.incarnation,
         seq: Seq::FIRST,
