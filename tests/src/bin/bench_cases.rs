@@ -246,16 +246,23 @@ async fn bench_follow(dir: &Path) {
         client.client.open_case(&invite, new).await.unwrap();
     }
     world.ok("ines", &["sync"]);
+    for isolation in ["shared", "case"] {
+        world.ok("ines", &["isolation", isolation]);
+        follow_for_a_while(&world, isolation).await;
+    }
+}
+
+async fn follow_for_a_while(world: &World, isolation: &str) {
     let mut following = world.command("ines", &["follow"]);
     let mut child = following.stdout(std::process::Stdio::null()).spawn().unwrap();
-    tokio::time::sleep(Duration::from_secs(30)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let of = |line: &str| -> u64 {
         let found = status.lines().find_map(|found| found.strip_prefix(line)).unwrap();
         found.split_whitespace().next().unwrap().parse().unwrap()
     };
     println!(
-        "follow: {:.1} MiB resident with 200 cases followed, peak {:.1} MiB (target under 64)",
+        "follow: {:.1} MiB resident with 200 cases followed, isolation {isolation}, peak {:.1} MiB (target under 64)",
         of("VmRSS:") as f64 / 1024.0,
         of("VmHWM:") as f64 / 1024.0
     );
