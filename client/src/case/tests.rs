@@ -262,7 +262,7 @@ fn another_life_of_a_channel_is_read_from_its_start() {
 }
 
 /// What some wishes come to in a case where the client has two devices: whether she is still in it, whether the wishes are
-/// all fulfilled, and which of her devices (1, 2) go out and come in.
+/// all fulfilled, and which of her devices (0, 1) go out and come in.
 fn planned(wishes: &[(char, usize)]) -> (bool, bool, Vec<usize>, Vec<usize>) {
     let entropy = &mut Entropy::from_seed(&Secret::new([11; 32]));
     let (mut ines, amal) = pair(entropy);
@@ -286,7 +286,7 @@ fn planned(wishes: &[(char, usize)]) -> (bool, bool, Vec<usize>, Vec<usize>) {
     ines.case.group.merge_pending().unwrap();
     let leaves = [*amal.me.leaf_public(), *second.leaf_public()];
     for (what, device) in wishes {
-        let (leaf, package) = (leaves[device - 1], fresh[device - 1].clone());
+        let (leaf, package) = (leaves[*device], fresh[*device].clone());
         ines.case.record.wishes.push(match what {
             'f' => Wish::Refresh { leaf, package },
             'r' => Wish::Readmit { identity, package },
@@ -295,7 +295,7 @@ fn planned(wishes: &[(char, usize)]) -> (bool, bool, Vec<usize>, Vec<usize>) {
     }
     let plan = ines.case.plan(&ines.me, entropy);
     let members = ines.case.group.members();
-    let number = |leaf: &[u8; 32]| 1 + leaves.iter().position(|known| known == leaf).unwrap();
+    let number = |leaf: &[u8; 32]| leaves.iter().position(|known| known == leaf).unwrap();
     let mut out: Vec<usize> = members
         .iter()
         .filter(|member| plan.remove.contains(&member.index))
@@ -311,15 +311,15 @@ fn planned(wishes: &[(char, usize)]) -> (bool, bool, Vec<usize>, Vec<usize>) {
 #[test]
 fn wishes_for_the_devices_of_one_person_do_not_undo_each_other() {
     // A device that gets fresh keys is not gone.
-    assert_eq!(planned(&[('f', 1), ('w', 2)]), (true, true, vec![1, 2], vec![1]));
+    assert_eq!(planned(&[('f', 0), ('w', 1)]), (true, true, vec![0, 1], vec![0]));
     // One that is withdrawn does not come back by what it asked for before or after.
-    assert_eq!(planned(&[('f', 2), ('w', 2)]), (true, true, vec![2], vec![]));
-    assert_eq!(planned(&[('w', 2), ('f', 2)]), (true, true, vec![2], vec![]));
-    assert_eq!(planned(&[('w', 2), ('r', 2)]), (true, true, vec![2], vec![]));
-    assert_eq!(planned(&[('r', 2), ('w', 2)]), (true, true, vec![2], vec![]));
+    assert_eq!(planned(&[('f', 1), ('w', 1)]), (true, true, vec![1], vec![]));
+    assert_eq!(planned(&[('w', 1), ('f', 1)]), (true, true, vec![1], vec![]));
+    assert_eq!(planned(&[('w', 1), ('r', 1)]), (true, true, vec![1], vec![]));
+    assert_eq!(planned(&[('r', 1), ('w', 1)]), (true, true, vec![1], vec![]));
     // The last one takes the person along.
-    assert_eq!(planned(&[('w', 1), ('w', 2)]), (false, true, vec![1, 2], vec![]));
+    assert_eq!(planned(&[('w', 0), ('w', 1)]), (false, true, vec![0, 1], vec![]));
     // Who is taken in again is known by the commit that has no Welcome behind it.
-    assert_eq!(planned(&[('f', 1), ('r', 2)]), (true, false, vec![1], vec![1]));
-    assert_eq!(planned(&[('r', 2), ('f', 1)]), (true, false, vec![2], vec![2]));
+    assert_eq!(planned(&[('f', 0), ('r', 1)]), (true, false, vec![0], vec![0]));
+    assert_eq!(planned(&[('r', 1), ('f', 0)]), (true, false, vec![1], vec![1]));
 }
