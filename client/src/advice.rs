@@ -50,6 +50,7 @@ words! {
     Self::Usage(Usage::TooManyRelays) => "err-usage-too-many-relays", "do-usage";
     Self::Usage(Usage::Yourself) => "err-usage-yourself", "do-yourself";
     Self::Usage(Usage::NoRescue) => "err-usage-no-rescue", "do-no-rescue";
+    Self::Usage(Usage::RecoveryDigits) => "err-usage-recovery-digits", "do-recovery-digits";
     Self::Usage(Usage::NotThisDevice) => "err-usage-not-this-device", "do-usage";
     Self::Usage(Usage::InUse) => "err-usage-in-use", "do-in-use";
     Self::Usage(Usage::Change) => "err-usage-change", "do-usage";

@@ -16,6 +16,7 @@ mod letters;
 mod members;
 mod plan;
 mod read;
+pub mod recovery;
 pub mod rescue;
 mod retention;
 mod send;
@@ -481,6 +482,7 @@ fn member(identity: [u8; 32], name: &str, role: Role) -> MemberRecord {
         role,
         verified: false,
         present: true,
+        recovery: None,
     }
 }
 

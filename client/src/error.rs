@@ -131,6 +131,9 @@ pub enum Usage {
     /// A vault in use cannot become another person's device.
     #[error("this vault has cases or invites of its own already")]
     InUse,
+    /// These are no recovery digits, or there is a slip in them.
+    #[error("these are not the recovery digits as they were shown")]
+    RecoveryDigits,
     /// Nobody could answer.
     #[error("this case knows nobody who could take this device in again")]
     NoRescue,

@@ -93,7 +93,7 @@ pub fn sign_with_leaf(signer: &Secret<32>, labelled: &[u8]) -> Signature {
 }
 
 /// Groups of five digits that stand for some bytes, for people to compare.
-fn digits<const GROUPS: usize, const BYTES: usize>(secret: &[u8], label: &str) -> String {
+pub(crate) fn digits<const GROUPS: usize, const BYTES: usize>(secret: &[u8], label: &str) -> String {
     let mut bytes = [0; BYTES];
     if Hkdf::<Sha256>::new(None, secret)
         .expand(label.as_bytes(), &mut bytes)

@@ -17,6 +17,7 @@ pub mod link;
 pub mod me;
 pub mod mls;
 pub mod record;
+mod recovery;
 pub mod sealed;
 mod shown;
 pub mod vault;

@@ -3,7 +3,7 @@
 use martlet_proto::{
     Admission, Cursor, Day, EntryId, Envelope, Head, Incarnation, Keeper, Secret, Seq, Time, Token,
     card::{Inbox, Mailbox, Uses},
-    case::{Home, Person, RescueSeeds, Role},
+    case::{Home, Person, RescueSeeds, Role, Signature},
     derive::Keys,
     letter::{Letter, LetterId, Manifest},
     link::RelayAddress,
@@ -398,6 +398,8 @@ pub struct Ask {
     pub package: Vec<u8>,
     /// When it came in.
     pub received: Time,
+    /// Since when this device knows the recovery digits by which the request is proved, if it is.
+    pub proved: Option<Time>,
 }
 
 /// This device's own request to be taken in again.
@@ -407,6 +409,8 @@ pub struct Asking {
     pub entry: EntryId,
     /// The sealed request.
     pub envelope: Envelope,
+    /// The proof in it, by recovery digits, if there is one.
+    pub proof: Option<Signature>,
     /// When it was made: its key package is offered from then on.
     pub made: Time,
     /// When it last reached the relay, where its channel may expire before anybody reads it.
@@ -443,6 +447,8 @@ pub struct MemberRecord {
     pub verified: bool,
     /// Whether they are in the case now. Who left stays known by name.
     pub present: bool,
+    /// On counsel's devices: the public key of their recovery digits, and when it came.
+    pub recovery: Option<([u8; 32], Time)>,
 }
 
 /// A case's ratchet state: sealed under a key that changes with every transaction.

@@ -69,7 +69,8 @@ pub(crate) fn letter(record: &LetterRecord, members: &[MemberRecord], mine: &[u8
             | Body::Beat
             | Body::Retention(_)
             | Body::Device(_)
-            | Body::WithoutDevice(_),
+            | Body::WithoutDevice(_)
+            | Body::Recovery(_),
         )
         | Err(_) => (LetterKind::Unknown(record.letter.kind), None, None),
     };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use martlet_proto::{Day, Time, card::Uses, case::Role, letter::LetterId};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// An invite of one's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ pub struct CaseView {
     pub standing: Standing,
     /// The members who ask to be taken in again, on counsel's devices.
     pub asks: Vec<String>,
+    /// What they ask with, a request for each device.
+    pub requests: Vec<RequestView>,
     /// When counsel's devices were last heard of, on the devices of others.
     pub heard: Option<Time>,
     /// How long its letters are kept.
@@ -81,6 +84,19 @@ pub struct CaseView {
     pub hold: bool,
     /// Whether it never shares a connection with another case.
     pub apart: bool,
+}
+
+/// A request to be taken in again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestView {
+    /// Who asks.
+    pub member: String,
+    /// Whether the device that asks is in the case already.
+    pub known_device: bool,
+    /// Since when this device knows the recovery digits by which the request is proved, if it is.
+    pub digits_since: Option<Time>,
+    /// When it came in.
+    pub received: Time,
 }
 
 /// How long letters of a case are kept: days, or for good.
@@ -180,6 +196,16 @@ pub struct FileView {
     pub size_bytes: u64,
     /// SHA-256 of the content.
     pub sha256: [u8; 32],
+}
+
+/// Recovery digits that were made.
+pub struct Recovery {
+    /// The digits, in groups. They are kept nowhere.
+    pub digits: Zeroizing<String>,
+    /// The cases in which they are of use.
+    pub cases: u64,
+    /// Whether counsel's devices have yet to be told.
+    pub queued: bool,
 }
 
 /// A letter that was given to `send`.

@@ -18,6 +18,8 @@ pub const PACKET_INFO: &[u8] = b"martlet/1 packet";
 pub const KEEP_INFO: &[u8] = b"martlet/1 keep";
 /// What stands before group id, epoch and commit when a [`SignedCommit`] is signed.
 pub const COMMIT_SIGNED_AS: &[u8] = b"martlet/1 commit";
+/// The label of what the key of recovery digits signs.
+pub const RECOVERY_SIGNED_AS: &[u8] = b"martlet/1 recovery";
 
 /// An Ed25519 signature: 64 bytes on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,11 +225,20 @@ pub enum Rescue {
         package: Vec<u8>,
         /// The epoch in which the sender was last.
         epoch: u64,
+        /// By the key of the sender's recovery digits, over [`signed`](Self::signed).
+        proof: Option<Signature>,
     },
     /// To the member: welcome back.
     Answer(Packet),
     /// To counsel: the device with this leaf key goes on by itself after all.
     Withdraw([u8; 32]),
+}
+
+impl Rescue {
+    /// The bytes that the key of recovery digits signs: label ‖ MLS group id ‖ leaf key of the device that asks.
+    pub fn signed(group: &[u8; 16], leaf: &[u8; 32]) -> Vec<u8> {
+        [RECOVERY_SIGNED_AS, group, leaf].concat()
+    }
 }
 
 /// The bytes of HPKE's encapsulated key for X-Wing.

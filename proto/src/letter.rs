@@ -79,6 +79,8 @@ pub enum Body {
     Device(Vec<u8>),
     /// Kind 10: the sender wishes a device of theirs to be removed; its leaf key.
     WithoutDevice([u8; 32]),
+    /// Kind 11: the public key of the sender's recovery digits.
+    Recovery([u8; 32]),
     /// Any other kind: made by a later version.
     Unknown(u16),
 }
@@ -135,6 +137,7 @@ impl Letter {
             Body::Retention(days) => (8, bytes(postcard::to_allocvec(days))?),
             Body::Device(package) => (9, bytes(postcard::to_allocvec(package))?),
             Body::WithoutDevice(leaf) => (10, bytes(postcard::to_allocvec(leaf))?),
+            Body::Recovery(key) => (11, bytes(postcard::to_allocvec(key))?),
             Body::Unknown(_) => return Err(Malformed),
         };
         Ok(Self {
@@ -168,6 +171,7 @@ impl Letter {
             8 => Body::Retention(parse(&self.body)?),
             9 => Body::Device(parse(&self.body)?),
             10 => Body::WithoutDevice(parse(&self.body)?),
+            11 => Body::Recovery(parse(&self.body)?),
             other => Body::Unknown(other),
         };
         body.is_within_limits().then_some(body).ok_or(Malformed)
@@ -190,6 +194,7 @@ impl Body {
             | Self::Retention(_)
             | Self::Device(_)
             | Self::WithoutDevice(_)
+            | Self::Recovery(_)
             | Self::Unknown(_) => true,
         }
     }

@@ -372,7 +372,7 @@ fn letter_outcome(letter: &Letter, body: &Body) -> Value {
         }),
         Body::Receipt(ids) => json!(ids.iter().map(LetterId::to_text).collect::<Vec<_>>()),
         Body::Refresh(package) | Body::Device(package) => json!(hex::encode(package)),
-        Body::WithoutDevice(leaf) => json!(hex::encode(leaf)),
+        Body::WithoutDevice(bytes) | Body::Recovery(bytes) => json!(hex::encode(bytes)),
         Body::Retention(days) => json!(days),
         Body::Leave | Body::Beat | Body::Unknown(_) => Value::Null,
     };
@@ -1116,6 +1116,7 @@ fn letters(to: &mut Files) {
         ("device", None, Body::Device(vec![1, 2, 3])),
         ("retention", None, Body::Retention(30)),
         ("without-device", None, Body::WithoutDevice([7; 32])),
+        ("recovery", None, Body::Recovery([8; 32])),
     ] {
         let letter = Letter::new(id, Time::from_secs(1_795_000_000), seen, &body).unwrap();
         let value = json!({ "letter": hex::encode(postcard::to_allocvec(&letter).unwrap()), "outcome": letter_outcome(&letter, &body) });
@@ -1326,6 +1327,16 @@ fn cards(to: &mut Files) {
             Rescue::Ask {
                 package: vec![4, 5],
                 epoch: 7,
+                proof: None,
+            },
+        ),
+        (
+            "rescue-ask-proved",
+            "a member asks and proves who they are by recovery digits",
+            Rescue::Ask {
+                package: vec![4, 5],
+                epoch: 7,
+                proof: Some(signature),
             },
         ),
         ("rescue-answer", "counsel answers", Rescue::Answer(packet.clone())),

@@ -266,7 +266,7 @@ async fn who_asks_is_taken_in_again_and_has_what_was_missed() {
         ines.client.readmit(&ines.case(), "Amal").await,
         Err(Error::NotFound(_))
     ));
-    let asked = amal.client.rejoin(Some(&amal.case())).await.unwrap();
+    let asked = amal.client.rejoin(Some(&amal.case()), None).await.unwrap();
     assert_eq!((asked.asked, asked.queued), (1, false));
     // Written while she is out of the thread.
     ines.client
@@ -313,8 +313,8 @@ async fn both_devices_of_somebody_who_ask_are_taken_in_again_at_once() {
     let relay = Relay::start();
     let (amal, ines) = case(&relay).await;
     let tablet = link_by_letter(&amal, &ines, &relay).await;
-    tablet.client.rejoin(Some(&tablet.case())).await.unwrap();
-    amal.client.rejoin(Some(&amal.case())).await.unwrap();
+    tablet.client.rejoin(Some(&tablet.case()), None).await.unwrap();
+    amal.client.rejoin(Some(&amal.case()), None).await.unwrap();
     ines.client.sync().await.unwrap();
     assert_eq!(
         ines.client.case(&ines.case()).unwrap().asks.len(),
@@ -341,7 +341,7 @@ async fn a_device_that_was_removed_does_not_come_back_by_asking() {
     let (amal, ines) = case(&relay).await;
     let tablet = link_by_letter(&amal, &ines, &relay).await;
     // Who stole it asks, and counsel sees that somebody does, before Amal has it removed.
-    tablet.client.rejoin(Some(&tablet.case())).await.unwrap();
+    tablet.client.rejoin(Some(&tablet.case()), None).await.unwrap();
     ines.client.sync().await.unwrap();
     assert_eq!(ines.client.case(&ines.case()).unwrap().asks.len(), 1);
     let list = amal.client.device_list().unwrap();
@@ -628,7 +628,7 @@ async fn whoever_lost_the_phone_comes_back_from_an_archive() {
     assert_eq!(amal.client.fingerprint().unwrap(), fingerprint);
     let refused = amal.client.send_text(&amal.case(), "hello").await;
     assert_eq!(refusal(refused), Usage::CaseRestored);
-    let asked = amal.client.rejoin(None).await.unwrap();
+    let asked = amal.client.rejoin(None, None).await.unwrap();
     assert_eq!((asked.asked, asked.queued), (1, false));
     amal = amal.reopen().await;
     ines.client.sync().await.unwrap();
@@ -642,4 +642,90 @@ async fn whoever_lost_the_phone_comes_back_from_an_archive() {
     amal.client.send_text(&amal.case(), "back").await.unwrap();
     ines.client.sync().await.unwrap();
     assert!(said(&ines).contains(&"back".into()));
+}
+
+/// Restores an archive into a vault of its own.
+async fn restored(file: &std::path::Path) -> Person {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let passphrase = martlet_tests::PASSPHRASE;
+    Client::restore(file, b"archive passphrase", &home, passphrase, Cost::Floor)
+        .await
+        .unwrap();
+    let client = Client::open(&home, passphrase).await.unwrap();
+    Person { dir, client }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovery_digits_prove_who_asks() {
+    let relay = Relay::start();
+    let (amal, ines) = case(&relay).await;
+    let carol = add(&ines, &relay, "Carol", Role::Counsel).await;
+    sync(&[&amal, &carol]).await;
+    assert_eq!(
+        refusal(ines.client.recovery(None).await.map(|_| ())),
+        Usage::NoRescue
+    );
+    let seen = notices(&ines);
+    let before = amal.client.recovery(None).await.unwrap();
+    assert_eq!((before.cases, before.queued), (1, false));
+    let made = amal.client.recovery(Some(&amal.case())).await.unwrap();
+    sync(&[&ines, &carol]).await;
+    assert_eq!(
+        (notices(&ines), said(&ines)),
+        (seen, Vec::new()),
+        "nothing of it is shown"
+    );
+    let file = ines.dir.path().join("amal.archive");
+    amal.client.backup(&file, b"archive passphrase").await.unwrap();
+
+    // A slip, digits from before, and a request without digits prove nothing.
+    let slip = made.digits.replace('1', "2").replace('7', "8");
+    let wrong = amal.client.rejoin(Some(&amal.case()), Some(&slip)).await;
+    assert_eq!(refusal(wrong), Usage::RecoveryDigits);
+    let proofs = |counsel: &Person| {
+        let view = counsel.client.case(&counsel.case()).unwrap();
+        let proofs = view
+            .requests
+            .iter()
+            .map(|r| (r.known_device, r.digits_since.is_some()));
+        proofs.collect::<Vec<_>>()
+    };
+    let thief = restored(&file).await;
+    thief.client.rejoin(None, Some(&before.digits)).await.unwrap();
+    sync(&[&ines, &carol]).await;
+    assert_eq!(proofs(&ines), [(false, false)]);
+
+    // The paper is right; the thief asks once more, later. A request without digits becomes one with them.
+    drop(amal);
+    let amal = restored(&file).await;
+    amal.client.rejoin(None, None).await.unwrap();
+    ines.client.sync().await.unwrap();
+    assert_eq!(proofs(&ines), [(false, false); 2]);
+    let typed = made.digits.replace(' ', "-");
+    amal.client.rejoin(None, Some(&typed)).await.unwrap();
+    thief.client.rejoin(None, Some(&before.digits)).await.unwrap();
+    sync(&[&ines, &carol]).await;
+    for counsel in [&ines, &carol] {
+        let mut seen = proofs(counsel);
+        seen.sort_unstable();
+        assert_eq!(seen, [(false, false), (false, true)]);
+    }
+    ines.client.readmit(&ines.case(), "Amal").await.unwrap();
+    sync(&[&amal, &thief, &ines, &carol, &amal]).await;
+    agree(&[&amal, &ines, &carol]);
+    assert_eq!(amal.client.case(&amal.case()).unwrap().standing, Standing::Member);
+    let left_out = thief.client.case(&thief.case()).unwrap();
+    assert_eq!(left_out.standing, Standing::Restored);
+    amal.client.send_text(&amal.case(), "it is me").await.unwrap();
+    ines.client.sync().await.unwrap();
+    assert!(said(&ines).contains(&"it is me".into()));
+
+    // The same digits prove it again, for a device that counsel already knows.
+    amal.client
+        .rejoin(Some(&amal.case()), Some(&made.digits))
+        .await
+        .unwrap();
+    ines.client.sync().await.unwrap();
+    assert!(proofs(&ines).contains(&(true, true)), "{:?}", proofs(&ines));
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use martlet_proto::{
-    Cursor, Time,
+    Cursor, Secret, Time,
     letter::{Body, LetterId, Manifest},
 };
 
 use super::{KeptCase, KeptLetter, KeptMember};
 use crate::{
-    case::{Case, ratchet_name, record_name, rescue::request},
+    case::{Case, ratchet_name, record_name, recovery::prove, rescue::request},
     entropy::Entropy,
     error::{Error, Missing},
     identity::safety_number,
@@ -61,6 +61,7 @@ impl Archived {
             standing: self.record.standing,
             warnings: self.record.warnings.clone(),
             asks: Vec::new(),
+            requests: Vec::new(),
             heard: None,
             retention: Retention::default(),
             hold: true,
@@ -94,19 +95,27 @@ impl Archived {
         shown::document(self.letters.values(), reference)
     }
 
-    /// Asks counsel to be taken in again; asking twice changes nothing.
+    /// Asks counsel to be taken in again, proved by the key of recovery digits if there is one. Asking twice changes nothing,
+    /// but that a proof is added.
     ///
     /// # Errors
     ///
     /// [`Usage::NoRescue`](crate::Usage::NoRescue) where nobody could answer.
-    pub fn ask(&mut self, me: &Me, now: Time, entropy: &mut Entropy) -> Result<Batch, Error> {
+    pub fn ask(
+        &mut self,
+        me: &Me,
+        signer: Option<&Secret<32>>,
+        now: Time,
+        entropy: &mut Entropy,
+    ) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        if self.record.asking.is_some() {
+        if self.record.asking.is_some() && signer.is_none() {
             return Ok(batch);
         }
+        let proof = signer.map(|signer| prove(&self.record.id, me, signer));
         let seeds = self.record.rescue.as_ref();
         let seeds = seeds.ok_or(Error::Usage(crate::error::Usage::NoRescue))?;
-        let (asking, package) = request(me, seeds, 0, now, entropy)?;
+        let (asking, package) = request(me, seeds, 0, proof, now, entropy)?;
         self.record.asking = Some(asking);
         batch.put_ratchet(&ratchet_name(&self.record.id), package.private.to_vec());
         batch.put(record_name(self.index), encode(&self.record)?);
@@ -232,6 +241,7 @@ impl KeptCase {
             role: member.role,
             verified: member.verified,
             present: member.present,
+            recovery: None,
         };
         let rescue = self.rescue;
         let mut record = CaseRecord::new(self.id, self.label, self.relay, self.admission);

@@ -75,6 +75,10 @@ impl Case {
                 self.wish_without_device(*leaf, from.identity);
                 return Ok(());
             }
+            Body::Recovery(key) => {
+                self.take_recovery(*key, from.identity, now);
+                return Ok(());
+            }
             Body::Leave => self.wish_leave(from),
             Body::Text(_) | Body::Document(_) | Body::Unknown(_) => {}
         }

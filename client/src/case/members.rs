@@ -13,7 +13,7 @@ use super::Case;
 use crate::{
     error::{Error, Missing, Usage},
     me::Me,
-    record::{MemberRecord, Wish},
+    record::{Ask, MemberRecord, Wish},
     vault::Batch,
     verified::Verified,
 };
@@ -80,7 +80,8 @@ impl Case {
     }
 
     /// Takes somebody in again who asked for it: with all devices that ask and are in the case, or with the new device
-    /// that asks, in place of all others.
+    /// that asks, in place of all others. Of several new devices that ask it is the last one whose request recovery digits
+    /// prove, or else the last.
     ///
     /// # Errors
     ///
@@ -88,11 +89,8 @@ impl Case {
     pub fn readmit(&mut self, me: &Me, reference: &str) -> Result<Batch, Error> {
         self.entitled(me)?;
         let identity = self.person_named(reference)?;
-        let asks = self.record.asks.iter().filter(|ask| ask.identity == identity);
-        let asks: Vec<_> = asks.collect();
-        let new = asks.iter().rfind(|ask| !self.has_leaf(&ask.leaf));
-        let taken = new.map_or(asks.as_slice(), std::slice::from_ref);
-        let packages: Vec<Vec<u8>> = taken.iter().map(|ask| ask.package.clone()).collect();
+        let taken = self.to_readmit(&identity).into_iter();
+        let packages: Vec<Vec<u8>> = taken.map(|ask| ask.package.clone()).collect();
         if packages.is_empty() {
             return Err(Error::NotFound(Missing::Ask));
         }
@@ -101,6 +99,22 @@ impl Case {
             batch.merge(self.wish(Wish::Readmit { identity, package })?);
         }
         Ok(batch)
+    }
+
+    /// The requests of a member that [`readmit`](Self::readmit) would take.
+    fn to_readmit(&self, identity: &[u8; 32]) -> Vec<&Ask> {
+        let asks = self.record.asks.iter().filter(|ask| ask.identity == *identity);
+        let mut new = asks.clone().filter(|ask| !self.has_leaf(&ask.leaf));
+        let proved = new.clone().rfind(|ask| ask.proved.is_some());
+        match proved.or_else(|| new.next_back()) {
+            Some(new) => vec![new],
+            None => asks.collect(),
+        }
+    }
+
+    /// The leaf keys of the devices that [`readmit`](Self::readmit) would take in.
+    pub fn leaves_to_readmit(&self, identity: &[u8; 32]) -> Vec<[u8; 32]> {
+        self.to_readmit(identity).iter().map(|ask| ask.leaf).collect()
     }
 
     /// Becomes the committer in place of another of counsel's devices.
@@ -152,9 +166,9 @@ impl Case {
         self.entitled(me)
     }
 
-    /// Whether a member asks to be taken in again.
-    pub fn asks(&self, identity: &[u8; 32]) -> bool {
-        self.record.asks.iter().any(|ask| ask.identity == *identity)
+    /// Whether a device with one of these leaf keys asks to be taken in again.
+    pub fn asks(&self, leaves: &[[u8; 32]]) -> bool {
+        self.record.asks.iter().any(|ask| leaves.contains(&ask.leaf))
     }
 
     /// Whether the device of this leaf key commits.

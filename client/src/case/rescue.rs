@@ -6,7 +6,7 @@ use martlet_proto::{
     Append, Call, Cursor, Entry, Envelope, Kind, Read, Seq, Slot, Time,
     call::{Item, Slots},
     card::Mailbox,
-    case::{Packet, Rescue, RescueSeeds},
+    case::{Packet, Rescue, RescueSeeds, Signature},
     derive::RescueKeys,
     envelope::NONCE,
     limits::{HOLD_DAYS, PERSON_DEVICES_MAX},
@@ -42,15 +42,25 @@ impl Case {
     ///
     /// [`Usage::CaseEnded`] after removal; [`Usage::NoRescue`] where nobody could answer.
     pub fn ask(&mut self, me: &Me, now: Time, entropy: &mut Entropy) -> Result<Batch, Error> {
+        if self.record.asking.is_some() && self.record.standing != Standing::Removed {
+            return Ok(Batch::default());
+        }
+        self.ask_with(me, None, now, entropy)
+    }
+
+    pub(super) fn ask_with(
+        &mut self,
+        me: &Me,
+        proof: Option<Signature>,
+        now: Time,
+        entropy: &mut Entropy,
+    ) -> Result<Batch, Error> {
         let mut batch = Batch::default();
         if self.record.standing == Standing::Removed {
             return Err(Error::Usage(Usage::CaseEnded));
         }
-        if self.record.asking.is_some() {
-            return Ok(batch);
-        }
         let seeds = self.record.rescue.as_ref().ok_or(Error::Usage(Usage::NoRescue))?;
-        let (asking, package) = request(me, seeds, self.group.epoch(), now, entropy)?;
+        let (asking, package) = request(me, seeds, self.group.epoch(), proof, now, entropy)?;
         self.keep_package(&package);
         self.record.asking = Some(asking);
         self.save(&mut batch)?;
@@ -154,9 +164,8 @@ impl Case {
         };
         let days = |since: Time| now.as_secs().saturating_sub(since.as_secs()) / DAY;
         if days(asking.made) >= ASK_DAYS {
-            let by_owner = asking.by_owner;
-            self.record.asking = None;
-            let mut batch = self.ask(me, now, entropy)?;
+            let (by_owner, proof) = (asking.by_owner, asking.proof);
+            let mut batch = self.ask_with(me, proof, now, entropy)?;
             if let Some(asking) = &mut self.record.asking {
                 asking.by_owner = by_owner;
             }
@@ -366,7 +375,9 @@ impl Case {
         let mut asked = false;
         for said in said {
             match said {
-                Rescue::Ask { package, .. } => asked |= self.note_ask(identity, package, now),
+                Rescue::Ask { package, proof, .. } => {
+                    asked |= self.note_ask(identity, package, proof.as_ref(), now);
+                }
                 Rescue::Withdraw(leaf) => {
                     let other = |ask: &Ask| ask.identity != *identity || ask.leaf != leaf;
                     self.record.asks.retain(other);
@@ -388,7 +399,13 @@ impl Case {
 
     /// Keeps a request, in place of an earlier one of the same device: only with a package of that person's, and not of a
     /// device that was removed. Says whether it is kept.
-    fn note_ask(&mut self, identity: &[u8; 32], package: Vec<u8>, now: Time) -> bool {
+    fn note_ask(
+        &mut self,
+        identity: &[u8; 32],
+        package: Vec<u8>,
+        proof: Option<&Signature>,
+        now: Time,
+    ) -> bool {
         let Ok(info) = inspect_package(&package, now.as_secs()) else {
             return false;
         };
@@ -397,6 +414,7 @@ impl Case {
         if !theirs || self.record.barred.contains(&leaf) {
             return false;
         }
+        let proved = self.proved(identity, &leaf, proof);
         self.record.asks.retain(|ask| ask.leaf != leaf);
         let of_person = |ask: &&Ask| ask.identity == *identity;
         if self.record.asks.iter().filter(of_person).count() >= PERSON_DEVICES_MAX {
@@ -408,6 +426,7 @@ impl Case {
             leaf,
             package,
             received: now,
+            proved,
         });
         true
     }
@@ -434,6 +453,7 @@ pub fn request(
     me: &Me,
     seeds: &RescueSeeds,
     epoch: u64,
+    proof: Option<Signature>,
     now: Time,
     entropy: &mut Entropy,
 ) -> Result<(Asking, Package), Error> {
@@ -449,6 +469,7 @@ pub fn request(
     let ask = Rescue::Ask {
         package: package.public.clone(),
         epoch,
+        proof,
     };
     let keys = RescueKeys::derive(&seeds.to_counsel);
     let nonce: [u8; NONCE] = entropy.bytes();
@@ -463,6 +484,7 @@ pub fn request(
     let asking = Asking {
         entry: entropy.entry(),
         envelope,
+        proof,
         made: now,
         placed: None,
         by_owner: true,

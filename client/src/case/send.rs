@@ -30,6 +30,7 @@ const fn is_quiet(body: &Body) -> bool {
             | Body::Retention(_)
             | Body::Device(_)
             | Body::WithoutDevice(_)
+            | Body::Recovery(_)
     )
 }
 

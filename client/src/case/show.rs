@@ -41,6 +41,7 @@ impl Case {
                 .collect(),
             standing: self.record.standing,
             asks: self.asking(),
+            requests: self.requests(),
             heard: self.record.heard,
             retention: self.retention(),
             hold: self.record.hold,

@@ -8,8 +8,9 @@ use crate::{
     error::{Error, Missing, Usage},
     me::Me,
     record::Standing,
+    recovery::{checked, digits_of, signer_of},
     vault::Batch,
-    view::{Asked, CaseView, LetterKind, Sent, name_of},
+    view::{Asked, CaseView, LetterKind, Recovery, Sent, name_of},
 };
 
 impl Client {
@@ -69,13 +70,12 @@ impl Client {
     /// As [`remove`](Self::remove).
     pub async fn readmit(&self, case: &str, member: &str) -> Result<(CaseView, bool), Error> {
         let id = self.named(case)?;
-        let mut identity = None;
+        let mut leaves = Vec::new();
         self.change(&id, |case, me| {
-            identity = Some(case.person_named(member)?);
+            leaves = case.leaves_to_readmit(&case.person_named(member)?);
             case.readmit(me, member)
         })?;
-        self.settled(&id, |case| identity.is_some_and(|back| !case.asks(&back)))
-            .await
+        self.settled(&id, |case| !case.asks(&leaves)).await
     }
 
     /// Leads a case from this device in place of another of counsel's.
@@ -156,16 +156,62 @@ impl Client {
         })
     }
 
-    /// Asks counsel to be taken in again: in one case, or in all in which this device cannot go on.
+    /// Makes recovery digits, in place of any before: for one case, or for all in which counsel could take this device in
+    /// again. They are kept nowhere; counsel's devices are told what proves that somebody knows them.
     ///
     /// # Errors
     ///
-    /// [`Usage::NoRescue`], [`Usage::CaseEnded`], for the one case that is named.
+    /// [`Usage::NoRescue`] where there is no such case; [`Usage::CaseEnded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it is polled, counsel's devices may be told of digits that nobody has seen: those before are of no use then.
+    pub async fn recovery(&self, case: Option<&str>) -> Result<Recovery, Error> {
+        let digits = digits_of(&entropy()?.secret());
+        let ids = match case {
+            Some(case) => vec![self.named(case)?],
+            None => {
+                let core = self.core()?;
+                let cases = core.cases.iter().filter(|case| case.can_return());
+                cases.map(|case| *case.id()).collect()
+            }
+        };
+        if ids.is_empty() {
+            return Err(Error::Usage(Usage::NoRescue));
+        }
+        let mut letters = Vec::new();
+        for id in &ids {
+            let (letter, signer) = (entropy()?.letter(), signer_of(&digits, id)?);
+            self.change(id, |case, me| case.give_recovery(me, letter, &signer, now()))?;
+            letters.push(letter);
+        }
+        let mut queued = false;
+        for (id, letter) in ids.iter().zip(&letters) {
+            queued |= self.deliver(id, letter).await?;
+        }
+        let cases = u64::try_from(ids.len()).unwrap_or(u64::MAX);
+        Ok(Recovery {
+            digits,
+            cases,
+            queued,
+        })
+    }
+
+    /// Asks counsel to be taken in again: in one case, or in all in which this device cannot go on. Recovery digits, as
+    /// typed, prove to counsel who asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage::RecoveryDigits`] for digits with a slip in them; [`Usage::NoRescue`], [`Usage::CaseEnded`], for the one
+    /// case that is named.
     ///
     /// # Cancel safety
     ///
     /// Once it is polled the requests wait.
-    pub async fn rejoin(&self, case: Option<&str>) -> Result<Asked, Error> {
+    pub async fn rejoin(&self, case: Option<&str>, digits: Option<&str>) -> Result<Asked, Error> {
+        if let Some(digits) = digits {
+            checked(digits)?;
+        }
         let (ids, restored) = {
             let core = self.core()?;
             match case.map(|case| core.find(case)).transpose()? {
@@ -181,14 +227,20 @@ impl Client {
         };
         let mut queued = false;
         for id in &ids {
-            self.change(id, |case, me| case.ask(me, now(), &mut entropy()?))?;
+            match digits.map(|digits| signer_of(digits, id)).transpose()? {
+                Some(signer) => self.change(id, |case, me| {
+                    case.ask_proved(me, &signer, now(), &mut entropy()?)
+                })?,
+                None => self.change(id, |case, me| case.ask(me, now(), &mut entropy()?))?,
+            }
+
             let (_, waits) = self.settled_or(id, |case| !case.is_asking_unsent(), None).await?;
             queued |= waits;
         }
         let restored = match (case, restored.as_slice()) {
             (_, []) => Vec::new(),
-            (Some(_), [only, ..]) => self.ask_archived(Some(only))?,
-            (None, _) => self.ask_archived(None)?,
+            (Some(_), [only, ..]) => self.ask_archived(Some(only), digits)?,
+            (None, _) => self.ask_archived(None, digits)?,
         };
         if !restored.is_empty() {
             match self.sync_all().await {

@@ -14,6 +14,7 @@ use crate::{
     error::{Error, Missing},
     link::Link,
     record::SealedItem,
+    recovery::signer_of,
     view::{Event, name_of},
 };
 
@@ -21,8 +22,12 @@ use crate::{
 const PAGES_MAX: usize = 100;
 
 impl Client {
-    /// Asks in every restored case, or in one; gives the ids of those in which it asks now.
-    pub(super) fn ask_archived(&self, only: Option<&[u8; 16]>) -> Result<Vec<[u8; 16]>, Error> {
+    /// Asks in every restored case, or in one, proved by recovery digits if there are some; gives the ids of those in which it asks now.
+    pub(super) fn ask_archived(
+        &self,
+        only: Option<&[u8; 16]>,
+        digits: Option<&str>,
+    ) -> Result<Vec<[u8; 16]>, Error> {
         let mut core = self.core()?;
         let core = &mut *core;
         let mut asked = Vec::new();
@@ -34,7 +39,8 @@ impl Client {
             if only.is_some_and(|only| *only != id) {
                 continue;
             }
-            let batch = match archived.ask(&core.me, now(), &mut entropy()?) {
+            let signer = digits.map(|digits| signer_of(digits, &id)).transpose()?;
+            let batch = match archived.ask(&core.me, signer.as_ref(), now(), &mut entropy()?) {
                 Ok(batch) => batch,
                 // Of many, those that nobody can answer do not keep the others from asking.
                 Err(Error::Usage(_)) if only.is_none() => continue,

@@ -194,6 +194,15 @@ pub(crate) enum Command {
     Rejoin {
         /// The case; all cases that cannot go on if none is named
         case: Option<String>,
+        #[command(flatten)]
+        source: DigitsSource,
+        #[arg(skip)]
+        digits: Option<Hidden>,
+    },
+    /// Make digits to write down, by which counsel knows you when you come back with `rejoin`
+    Recovery {
+        /// The case; all cases if none is named
+        case: Option<String>,
     },
     /// Your devices
     #[command(subcommand)]
@@ -339,7 +348,22 @@ pub(crate) struct ArchiveSource {
     pub(crate) archive_passphrase_fd: Option<u32>,
 }
 
-/// A passphrase on its way to the program that has the vault open.
+/// Where recovery digits come from, if they are used.
+#[derive(Clone, Debug, clap::Args, Serialize, Deserialize)]
+#[group(multiple = false)]
+pub(crate) struct DigitsSource {
+    /// Prove who asks by recovery digits, and ask for them here
+    #[arg(long)]
+    pub(crate) digits: bool,
+    /// Prove who asks by recovery digits, read from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) digits_file: Option<PathBuf>,
+    /// Prove who asks by recovery digits, read from an open file descriptor
+    #[arg(long, value_name = "N")]
+    pub(crate) digits_fd: Option<u32>,
+}
+
+/// A passphrase or digits on their way to the program that has the vault open.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Hidden(Vec<u8>);
 

@@ -2,8 +2,8 @@
 
 use data_encoding::HEXLOWER;
 use martlet::view::{
-    CaseView, DeviceView, Event, FileView, InviteView, LetterKind, LetterView, MemberView, RelayView, Sent,
-    Standing, Warning,
+    CaseView, DeviceView, Event, FileView, InviteView, LetterKind, LetterView, MemberView, RelayView,
+    RequestView, Sent, Standing, Warning,
 };
 use martlet_proto::{Day, Time, case::Role, clean};
 use serde_json::{Value, json};
@@ -107,12 +107,18 @@ pub(crate) fn member(view: &MemberView) -> Value {
         "fingerprint": view.fingerprint, "verified": view.verified, "me": view.me})
 }
 
+fn request(view: &RequestView) -> Value {
+    json!({"member": view.member, "known_device": view.known_device, "digits_since": view.digits_since.map(time),
+        "received": time(view.received)})
+}
+
 pub(crate) fn case(view: &CaseView) -> Value {
     let members: Vec<_> = view.members.iter().map(member).collect();
     let warnings: Vec<_> = view.warnings.iter().map(|w| warning(*w)).collect();
+    let requests: Vec<_> = view.requests.iter().map(request).collect();
     json!({"case": view.case, "label": line(&view.label), "members": members, "unread": view.unread,
         "unsent": view.unsent, "last": view.last.map(time), "warnings": warnings, "standing": standing(view.standing),
-        "asks": view.asks, "heard": view.heard.map(time), "retention": retention(view), "hold": view.hold, "apart": view.apart})
+        "asks": view.asks, "requests": requests, "heard": view.heard.map(time), "retention": retention(view), "hold": view.hold, "apart": view.apart})
 }
 
 fn file(view: &FileView) -> Value {

@@ -1,4 +1,4 @@
-//! Where a passphrase comes from: a file, a descriptor or the terminal. Never an argument or the environment.
+//! Where a passphrase or recovery digits come from: a file, a descriptor or the terminal. Never an argument or the environment.
 
 mod fresh;
 
@@ -12,7 +12,7 @@ use martlet::Error;
 use zeroize::Zeroizing;
 
 use crate::{
-    args::{ArchiveSource, Args},
+    args::{ArchiveSource, Args, DigitsSource},
     speak::Failure,
     words::say,
 };
@@ -55,6 +55,18 @@ pub(crate) fn take_for_archive(
             asked(purpose, "ask-archive").map(Some)
         }
     }
+}
+
+/// Recovery digits as typed: from a file, a descriptor or the terminal, if the command is to use some.
+pub(crate) fn take_digits(source: &DigitsSource) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    let taken = given(source.digits_file.as_deref(), source.digits_fd)?;
+    if taken.is_some() || !source.digits {
+        return Ok(taken);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(say("err-digits-needed", None)));
+    }
+    ask(Purpose::Open, "ask-digits", &mut Terminal).map(Some)
 }
 
 fn given(file: Option<&Path>, fd: Option<u32>) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {

@@ -13,10 +13,11 @@ use martlet::{
 };
 use martlet_proto::{card::Uses, case::Role, invite::Invite, link::RelayLink};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::{
     archive,
-    args::{Args, Command, IsolationName, RelayCommand, RoleName, Switch},
+    args::{Args, Command, Hidden, IsolationName, RelayCommand, RoleName, Switch},
     ipc, json as shape,
     passphrase::{self, Purpose},
     progress::Bar,
@@ -113,6 +114,9 @@ pub(crate) async fn start(args: Args, out: &mut dyn Out) -> Exit {
             }
             if let (Command::Backup { passphrase, .. }, Some(chosen)) = (&mut command, for_archive) {
                 *passphrase = chosen;
+            }
+            if let Command::Rejoin { source, digits, .. } = &mut command {
+                *digits = passphrase::take_digits(source)?.map(|typed| Hidden::new(&typed));
             }
             let here = std::env::current_dir().map_err(Error::File)?;
             command.anchor(&here);
@@ -288,14 +292,29 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             );
             Ok(queued(sent.queued, out))
         }
-        Command::Rejoin { case } => {
-            let asked = client.rejoin(case.as_deref()).await?;
+        Command::Rejoin { case, digits, .. } => {
+            // What is not text is refused as digits with a slip in them.
+            let typed = digits
+                .as_ref()
+                .map(|digits| String::from_utf8_lossy(digits.expose()));
+            let typed = typed.map(|typed| Zeroizing::new(typed.into_owned()));
+            let asked = client
+                .rejoin(case.as_deref(), typed.as_ref().map(|typed| typed.as_str()))
+                .await?;
             let told = match asked.asked {
                 0 => "every case goes on from here; name a case to ask all the same",
+                _ if typed.is_some() => "asked; the digits prove to counsel that it is you",
                 _ => "asked; call counsel, so that they know it is you",
             };
             out.both(&json!({"asked": asked.asked, "queued": asked.queued}), told);
             Ok(queued(asked.queued, out))
+        }
+        Command::Recovery { case } => {
+            let made = client.recovery(case.as_deref()).await?;
+            let value = json!({"recovery": made.digits.as_str(), "cases": made.cases, "queued": made.queued});
+            out.both(&value, &made.digits);
+            out.say(&words::say("recovery-made", None));
+            Ok(queued(made.queued, out))
         }
         Command::Device(command) => crate::device::run(command, client, out).await,
         Command::Relay(command) => {

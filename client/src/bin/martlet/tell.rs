@@ -1,6 +1,8 @@
 //! How cases, letters and invites are told to people.
 
-use martlet::view::{CaseView, DeviceView, InviteView, LetterView, RelayView, Sent, Standing, Warning};
+use martlet::view::{
+    CaseView, DeviceView, InviteView, LetterView, MemberView, RelayView, RequestView, Sent, Standing, Warning,
+};
 use martlet_proto::{case::Role, clean};
 
 use crate::{
@@ -54,7 +56,26 @@ pub(crate) fn case(view: &CaseView) -> String {
     for warning in &view.warnings {
         told.push_str(&format!("\n  {}", warned(*warning)));
     }
+    for request in &view.requests {
+        told.push_str(&format!("\n  {}", asked(request, &view.members)));
+    }
     told
+}
+
+/// Who asks to be taken in again, and how one can know that it is them.
+fn asked(request: &RequestView, members: &[MemberView]) -> String {
+    let name = members.iter().find(|member| member.member == request.member);
+    let name = name.map_or_else(|| request.member.clone(), |member| line(&member.name));
+    let device = if request.known_device {
+        "request-known"
+    } else {
+        "request-new"
+    };
+    let proof = match request.digits_since {
+        Some(since) => words::say("request-digits", Some(&time(since))),
+        None => words::say("request-no-digits", None),
+    };
+    format!("{name}: {} {proof}", words::say(device, None))
 }
 
 /// How long letters are kept, on one line.
