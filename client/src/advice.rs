@@ -2,7 +2,7 @@
 //!
 //! A failure without keys does not compile; that each key has words in each language, the `martlet` binary's tests show.
 
-use crate::{Error, Mismatch, Missing, Usage};
+use crate::{Error, Mismatch, Missing, Usage, error::Undrawn};
 
 /// The keys of what is said about one failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,12 @@ words! {
     Self::NotFound(Missing::Invite) => "err-not-found-invite", "do-not-found-invite";
     Self::Refused(_) => "err-refused", "do-refused";
     Self::Protocol(_) => "err-protocol", "do-protocol";
+    Self::Undrawn(Undrawn::Kind) => "err-undrawn-kind", "do-undrawn";
+    Self::Undrawn(Undrawn::TooLarge) => "err-undrawn-too-large", "do-undrawn";
+    Self::Undrawn(Undrawn::Damaged) => "err-undrawn-damaged", "do-undrawn";
+    Self::Undrawn(Undrawn::TooSlow) => "err-undrawn-too-slow", "do-undrawn";
+    Self::Undrawn(Undrawn::Broke) => "err-undrawn-broke", "do-undrawn";
+    Self::Undrawn(Undrawn::NotConfined) => "err-undrawn-not-confined", "do-undrawn";
     Self::Partly => "err-partly", "do-partly";
     Self::Internal(_) => "err-internal", "do-internal";
 }

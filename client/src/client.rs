@@ -28,6 +28,8 @@ mod keep;
 mod lanes;
 mod members;
 mod opening;
+#[cfg(feature = "pictures")]
+mod pictures;
 mod revive;
 
 use std::{

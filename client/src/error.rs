@@ -62,6 +62,9 @@ pub enum Error {
     /// The relay, or what a peer sent, breaks the protocol.
     #[error("the relay or a peer breaks the protocol: {0}")]
     Protocol(&'static str),
+    /// A document cannot be made pictures of.
+    #[error("{0}")]
+    Undrawn(Undrawn),
     /// Part of it is done; doing it again goes on.
     #[error("interrupted; running it again goes on from here")]
     Partly,
@@ -166,6 +169,30 @@ pub enum Mismatch {
     Document,
 }
 
+/// Why a document was not drawn to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Undrawn {
+    /// It is neither a PDF nor an image of a kind that is drawn.
+    #[error("only PDF, JPEG, PNG, WebP, GIF and TIFF can be made pictures of")]
+    Kind,
+    /// It is larger than 256 MiB, has more pages than 2,000, or takes more memory than it may.
+    #[error("the document is too large to be made pictures of")]
+    TooLarge,
+    /// It is damaged, or locked by a password.
+    #[error("the document is damaged, or locked by a password")]
+    Damaged,
+    /// It took longer than it may.
+    #[error("making pictures of the document took too long and was stopped")]
+    TooSlow,
+    /// The child died, or did what it may not.
+    #[error("the document broke the program that makes pictures of it; it may have been made to do harm")]
+    Broke,
+    /// This system does not keep the child from files and networks.
+    #[error("this system cannot lock up the program that makes pictures, so it was not begun")]
+    NotConfined,
+}
+
 /// What can be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -249,6 +276,7 @@ impl Error {
             Self::NotFound(_) => "not-found",
             Self::Refused(_) => "refused",
             Self::Protocol(_) => "protocol",
+            Self::Undrawn(_) => "not-drawn",
             Self::Partly => "partly",
             Self::Internal(_) => "internal",
         }
@@ -274,6 +302,7 @@ impl Error {
             | Self::DiskFull
             | Self::File(_)
             | Self::Protocol(_)
+            | Self::Undrawn(_)
             | Self::Internal(_) => ErrorClass::Other,
         }
     }

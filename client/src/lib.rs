@@ -12,10 +12,13 @@ pub mod error;
 pub mod file;
 pub mod identity;
 pub mod inbox;
+pub mod kind;
 #[cfg(feature = "shell")]
 pub mod link;
 pub mod me;
 pub mod mls;
+#[cfg(feature = "pictures")]
+pub mod pictures;
 pub mod record;
 mod recovery;
 pub mod sealed;

@@ -6,6 +6,8 @@ use martlet_proto::{Day, Time, card::Uses, case::Role, letter::LetterId};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::{error::Undrawn, kind::Kind};
+
 /// An invite of one's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InviteView {
@@ -235,7 +237,7 @@ pub struct Synced {
 }
 
 /// A document that was fetched and verified.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// Where it is.
     pub path: PathBuf,
@@ -243,6 +245,23 @@ pub struct Fetched {
     pub sha256: [u8; 32],
     /// The content's size.
     pub size_bytes: u64,
+    /// What it is by its content.
+    pub kind: Kind,
+    /// Whether its name says that it is something else.
+    pub name_differs: bool,
+}
+
+/// A document of which pictures were made.
+#[derive(Debug)]
+pub struct Pictured {
+    /// The folder of the pictures.
+    pub folder: PathBuf,
+    /// Their files, in the order of the pages.
+    pub pictures: Vec<PathBuf>,
+    /// Why there are not more, if something went wrong on the way.
+    pub undrawn: Option<Undrawn>,
+    /// The document, which is kept nowhere: its path is gone.
+    pub document: Fetched,
 }
 
 /// How far a document has come.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{BufReader, Seek, SeekFrom, Write},
+    io::{BufReader, Read as _, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     error::{Error, Mismatch, Missing},
+    kind,
     link::{Link, LinkError},
     view::Fetched,
 };
@@ -98,13 +99,18 @@ impl Part {
     }
 
     /// Gives the part its name, if it is what its letter says.
-    fn finish(self, dir: &Path, manifest: &Manifest) -> Result<Fetched, Error> {
+    fn finish(mut self, dir: &Path, manifest: &Manifest) -> Result<Fetched, Error> {
         let sha256: [u8; 32] = self.hash.finalize().into();
         if self.size_bytes != manifest.size_bytes || sha256 != manifest.sha256 {
             let _ = std::fs::remove_file(&self.path);
             return Err(Error::Verification(Mismatch::Document));
         }
         self.file.sync_all().map_err(failed)?;
+        let mut head = Vec::new();
+        self.file.rewind().map_err(failed)?;
+        let limit = u64::try_from(kind::HEAD_BYTES).unwrap_or(u64::MAX);
+        (&self.file).take(limit).read_to_end(&mut head).map_err(failed)?;
+        let kind = kind::of(&head);
         let safe = safe_name(&manifest.name);
         for _ in 0..1000 {
             let name = unused_name(&safe, |name| std::fs::symlink_metadata(dir.join(name)).is_ok());
@@ -118,6 +124,8 @@ impl Part {
                         path,
                         sha256,
                         size_bytes: self.size_bytes,
+                        kind,
+                        name_differs: kind::differs(&safe, kind),
                     });
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -118,6 +118,9 @@ pub(crate) enum Command {
         /// The folder to put it in
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+        /// Put pictures of its pages there instead, made where it can do no harm: PDF, JPEG, PNG, WebP, GIF, TIFF
+        #[arg(long)]
+        as_images: bool,
     },
     /// Show events as they come, until stopped
     Follow {

@@ -9,6 +9,7 @@ mod ipc;
 mod json;
 mod passphrase;
 mod progress;
+mod received;
 mod run;
 mod speak;
 mod tell;
@@ -25,6 +26,13 @@ use crate::{
 
 fn main() -> ExitCode {
     martlet::vault::harden();
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == received::DRAW)
+    {
+        martlet::pictures::serve();
+        return ExitCode::SUCCESS;
+    }
     let wants_json = std::env::args_os().any(|word| word == "--json");
     words::speak(words::choose(std::env::args_os(), |name| std::env::var_os(name)));
     let mut out = Terminal::new(wants_json);

@@ -21,6 +21,7 @@ use crate::{
     ipc, json as shape,
     passphrase::{self, Purpose},
     progress::Bar,
+    received,
     speak::{Failure, Out},
     tell, words,
 };
@@ -229,19 +230,13 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
         Command::Read { case, all } => {
             read(client, &case, if all { Which::All } else { Which::Unread }, out).await
         }
-        Command::Get { case, file, to } => {
-            let mut bar = Bar::new(out.draws());
-            let got = client
-                .get(&case, &file, &to, &mut |progress| bar.show(progress))
-                .await?;
-            bar.end();
-            let path = got.path.display().to_string();
-            out.both(
-                &json!({"path": path, "sha256": shape::hex(&got.sha256), "size": got.size_bytes}),
-                &path,
-            );
-            Ok(0)
-        }
+        Command::Get {
+            case,
+            file,
+            to,
+            as_images: false,
+        } => received::get(client, &case, &file, &to, out).await,
+        Command::Get { case, file, to, .. } => received::pictures(client, &case, &file, &to, out).await,
         Command::Follow { case } => follow(client, case.as_deref(), out).await,
         Command::Verify {
             case,
