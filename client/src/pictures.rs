@@ -5,8 +5,8 @@
 //! parent: the document's bytes ──► child: confine, read, draw ──► parent: size and pixels checked, written as PNG
 //! ```
 //!
-//! The child is this program again ([`serve`]), so that nothing else needs to be installed. What it says is not trusted:
-//! [`frame`] bounds it. A child that breaks a bound, asks the kernel for anything else or takes too long is ended, and
+//! The child is this program again ([`serve`]), so that nothing else needs to be installed. What it says is not
+//! trusted and has bounds. A child that breaks a bound, asks the kernel for anything else or takes too long is ended, and
 //! only the pictures that were whole by then remain.
 
 #[cfg(target_os = "linux")]

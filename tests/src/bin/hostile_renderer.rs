@@ -1,6 +1,8 @@
 //! A renderer that a document took over: it closes its fences like the real one, then does what its argument says. Behind
 //! `open-` the fences are left out, which shows that they are what stops it.
 
+#![allow(clippy::expect_used, reason = "a tool of the tests")]
+
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, UdpSocket},
