@@ -20,6 +20,7 @@ pub mod mls;
 #[cfg(feature = "pictures")]
 pub mod pictures;
 pub mod record;
+#[cfg(feature = "shell")]
 mod recovery;
 pub mod sealed;
 mod shown;
