@@ -2,8 +2,10 @@
 
 mod args;
 mod checks;
+mod daemon;
 mod local;
 mod run;
+mod scrape;
 
 use std::process::ExitCode;
 
