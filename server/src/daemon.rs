@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind};
 
 use crate::{
     local,
+    notify::Manager,
     run::{Failure, Said, file_failed, say, say_error},
     scrape::Scrape,
 };
@@ -35,6 +36,7 @@ pub(crate) fn run(dir: &Path, json: bool) -> Result<Said, Failure> {
 }
 
 async fn until_told(dir: &Path, config: &Config, identity: &Identity, json: bool) -> Result<(), Failure> {
+    let manager = Manager::from_environment();
     let relay = begin(dir, config, identity)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let local = local::Local::open(dir, relay.listen()).map_err(file_failed)?;
@@ -45,13 +47,16 @@ async fn until_told(dir: &Path, config: &Config, identity: &Identity, json: bool
         true => json!({"ready": true, "listen": listen, "link": link}).to_string(),
         false => format!("ready on {}: {link}", listen.join(", ")),
     });
+    manager.say("READY=1");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = local.answer(&relay) => {}
         () = scrape.answer(&relay) => {}
+        () = manager.watch(dir, &relay) => {}
         () = relay.failed() => {}
     }
+    manager.say("STOPPING=1");
     scrape.close();
     local.close();
     Ok(relay.stop().await?)

@@ -4,6 +4,8 @@ mod args;
 mod checks;
 mod daemon;
 mod local;
+mod notify;
+mod probe;
 mod run;
 mod scrape;
 

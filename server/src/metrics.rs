@@ -43,14 +43,16 @@ pub struct Metric {
 }
 
 macro_rules! metrics {
-    ($($constant:ident = $name:literal, $kind:ident, $help:literal;)*) => {
+    ($(#[$doc:meta])* $all:ident: $($constant:ident = $name:literal, $kind:ident, $help:literal;)*) => {
         $(const $constant: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };)*
-        /// All that a relay tells, in the order in which it does.
-        pub const METRICS: &[Metric] = &[$($constant),*];
+        $(#[$doc])*
+        pub const $all: &[Metric] = &[$($constant),*];
     };
 }
 
 metrics! {
+    /// All that a relay tells, in the order in which it does.
+    METRICS:
     BUILD = "martlet_build_info", Gauge, "1; the label says which version runs.";
     STARTED = "martlet_start_time_seconds", Gauge, "When the relay started, to the hour.";
     ANSWERS = "martlet_turns_answer", Gauge, "1 if the thread that decides and writes to the disk answers.";
@@ -66,6 +68,35 @@ metrics! {
     BYTES = "martlet_envelope_bytes", Gauge, "Bytes of the envelopes that are kept, coarse, hourly.";
     CALLS = "martlet_calls_total", Counter, "Calls that were answered, coarse, hourly.";
     REFUSALS = "martlet_refusals_total", Counter, "Calls that were refused, by what would help, coarse, hourly.";
+}
+
+metrics! {
+    /// What a probe tells of its last letter.
+    PROBE_METRICS:
+    THROUGH = "martlet_probe_success", Gauge, "1 if the last letter of the probe came through and back.";
+    TOOK = "martlet_probe_seconds", Gauge, "How long it took, or how long it was tried.";
+    PROBED = "martlet_probe_time_seconds", Gauge, "When that was.";
+}
+
+/// How a probe's letter fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// Whether it came through and back.
+    pub through: bool,
+    /// How long it took, or was tried.
+    pub took: Duration,
+    /// When that was, in seconds of UNIX time.
+    pub at_secs: u64,
+}
+
+/// The text of a probe's metrics.
+pub fn tell_probe(probed: &Probed) -> String {
+    let mut text = Text::default();
+    text.number(&THROUGH, u64::from(probed.through));
+    let hundredths = probed.took.as_millis() / 10;
+    text.hundredths(&TOOK, u64::try_from(hundredths).unwrap_or(u64::MAX));
+    text.number(&PROBED, probed.at_secs);
+    text.0
 }
 
 /// How calls ended.

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{Command, Verb},
-    checks, daemon, local,
+    checks, daemon, local, probe,
 };
 
 /// Why a command failed: a stable name, what happened, what to do, and the exit code.
@@ -150,7 +150,8 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let done = match command.verb {
         Verb::Init { at, listen, public } => init(&at.dir, listen, public),
         Verb::Serve { at } => daemon::run(&at.dir, command.json),
-        Verb::Link { at } => link(&at.dir),
+        Verb::Probe { probing } => probe::probe(&probing),
+        Verb::Link { at } => own_link(&at.dir).map(|link| linked(&link)),
         Verb::Restored { at } => restored(&at.dir),
         Verb::Status { at } => local::status(&at.dir),
         Verb::Doctor { at, accept_clock } => checks::doctor(&at.dir, accept_clock),
@@ -278,10 +279,10 @@ fn linked(link: &RelayLink) -> Said {
 }
 
 /// The link; of a running relay, with the ports that it took.
-fn link(dir: &Path) -> Result<Said, Failure> {
+pub(crate) fn own_link(dir: &Path) -> Result<RelayLink, Failure> {
     let (config, identity) = (Config::load(dir)?, Identity::load(dir)?);
     let listen = local::listening(dir).unwrap_or_else(|| config.listen.clone());
-    Ok(linked(&relay_link(&identity, config.addresses()?, &listen)))
+    Ok(relay_link(&identity, config.addresses()?, &listen))
 }
 
 /// Gives all channels another incarnation, after an old copy was put back.

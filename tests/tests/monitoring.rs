@@ -15,7 +15,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
 };
 
-use martlet_server::metrics::METRICS;
+use martlet_server::metrics::{METRICS, PROBE_METRICS};
 use martlet_tests::processes::{Daemon, World};
 
 /// A relay that tells metrics at a place.
@@ -117,18 +117,55 @@ fn a_loopback_port_tells_the_same() {
     daemon.terminate();
 }
 
+fn all() -> BTreeSet<&'static str> {
+    METRICS
+        .iter()
+        .chain(PROBE_METRICS)
+        .map(|metric| metric.name)
+        .collect()
+}
+
+/// All names of metrics in a text.
+fn named(text: &str) -> BTreeSet<&str> {
+    text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'))
+        .filter(|word| word.starts_with("martlet_"))
+        .collect()
+}
+
 #[test]
 fn every_metric_is_explained_to_the_operator_and_no_other() {
     let guide = include_str!("../../deploy/OPERATING.md");
-    let told: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
     let explained: BTreeSet<&str> = guide
         .lines()
-        .filter_map(|line| line.strip_prefix("| `martlet_"))
-        .map(|line| line.split('`').next().unwrap())
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .filter(|name| name.starts_with("martlet_"))
         .collect();
-    let told: BTreeSet<&str> = told
-        .iter()
-        .map(|name| name.strip_prefix("martlet_").unwrap())
+    assert_eq!(all(), explained);
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_are_told() {
+    let rules = include_str!("../../deploy/monitoring/alerts.yml");
+    let series = include_str!("../../deploy/monitoring/alerts_test.yml");
+    let dashboard = include_str!("../../deploy/monitoring/dashboard.json");
+    for text in [rules, series, dashboard] {
+        let unknown: Vec<&str> = named(text).difference(&all()).copied().collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+    let unseen: Vec<&str> = all().difference(&named(dashboard)).copied().collect();
+    assert!(unseen.is_empty(), "not on the dashboard: {unseen:?}");
+    let alerts: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
         .collect();
-    assert_eq!(told, explained);
+    assert!(alerts.len() > 9);
+    for alert in alerts {
+        let tested = series.matches(&format!("alertname: {alert}\n")).count();
+        assert!(tested > 1, "{alert} is tested neither to fire nor to be silent");
+    }
+    let parsed: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    for panel in parsed["panels"].as_array().unwrap() {
+        let asked = panel["targets"][0]["expr"].as_str().unwrap();
+        assert!(!named(asked).is_empty(), "{panel}");
+    }
 }
