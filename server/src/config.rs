@@ -26,6 +26,20 @@ pub struct Config {
     /// Where metrics are told; nowhere without it.
     #[serde(default)]
     pub metrics: Option<MetricsAt>,
+    /// Whether the relay confines itself before it serves, and does not start where it cannot.
+    #[serde(default)]
+    pub sandbox: Sandbox,
+}
+
+/// Whether the relay confines itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// It does, or does not start.
+    #[default]
+    On,
+    /// It does not.
+    Off,
 }
 
 /// Where metrics are told.
@@ -101,6 +115,7 @@ impl Config {
             connections_max: connections_max(),
             disk_floor_mib: disk_floor_mib(),
             metrics: None,
+            sandbox: Sandbox::On,
         }
     }
 
@@ -140,6 +155,10 @@ impl Config {
             Some(at) => format!("metrics = {:?}", String::from(at.clone())),
             None => "# metrics = \"metrics.sock\"".to_string(),
         };
+        let sandbox = match self.sandbox {
+            Sandbox::On => "on",
+            Sandbox::Off => "off",
+        };
         let listen = quoted(self.listen.iter().map(ToString::to_string).collect());
         format!(
             "# Addresses and UDP ports to listen on.\nlisten = [{listen}]\n\n\
@@ -148,7 +167,9 @@ impl Config {
              # Free MiB of the disk below which nothing new is taken; reading and trimming go on.\n\
              disk_floor_mib = {}\n\n\
              # Where monitoring may ask for metrics: a local socket, or a loopback address as \"127.0.0.1:9464\".\n\
-             # Nowhere, as long as this line is a comment.\n{metrics}\n",
+             # Nowhere, as long as this line is a comment.\n{metrics}\n\n\
+             # Whether the relay shuts itself off from other files, programs and machines before it serves.\n\
+             # \"on\": where the system does not enforce it, the relay does not start.\nsandbox = \"{sandbox}\"\n",
             quoted(self.public.clone()),
             self.connections_max,
             self.disk_floor_mib
@@ -183,6 +204,7 @@ mod tests {
         assert_eq!(Config::parse(&config.to_text()).unwrap(), config);
         let told = Config {
             metrics: Some(MetricsAt::Socket("/run/martlet/metrics.sock".into())),
+            sandbox: Sandbox::Off,
             ..config
         };
         assert_eq!(Config::parse(&told.to_text()).unwrap(), told);

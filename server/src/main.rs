@@ -7,6 +7,7 @@ mod local;
 mod notify;
 mod probe;
 mod run;
+mod sandbox;
 mod scrape;
 
 use std::process::ExitCode;

@@ -10,7 +10,8 @@
 
 use std::{
     io::Write,
-    os::unix::net::UnixDatagram,
+    net::UdpSocket,
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -95,6 +96,108 @@ fn a_relay_whose_disk_hangs_is_silent_until_the_disk_answers() {
     std::fs::remove_file(&pulse).unwrap();
     assert_eq!(manager.word().as_deref(), Some("WATCHDOG=1"));
     drop(reader);
+    daemon.terminate();
+}
+
+/// Puts a link to a file elsewhere in the place of a file that the relay writes.
+fn lead_away(world: &World) {
+    std::fs::write(world.path("elsewhere"), "old").unwrap();
+    std::os::unix::fs::symlink(world.path("elsewhere"), world.path("relay/pulse")).unwrap();
+}
+
+#[test]
+fn a_relay_that_runs_writes_nowhere_but_in_its_folder() {
+    let (world, daemon) = World::start();
+    daemon.terminate();
+    lead_away(&world);
+    let manager = Manager::listen(&world);
+    let daemon = manager.start(&world);
+    assert_eq!(manager.word().as_deref(), Some("READY=1"));
+    manager.0.set_read_timeout(Some(WAIT * 4)).unwrap();
+    assert_eq!(manager.word(), None, "it wrote outside");
+    assert_eq!(std::fs::read(world.path("elsewhere")).unwrap(), b"old");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    for held in ["NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+        assert!(status.contains(held), "{status}");
+    }
+    daemon.terminate();
+}
+
+#[test]
+fn only_an_operator_who_says_so_has_a_relay_without_it() {
+    let (world, daemon) = World::start();
+    daemon.terminate();
+    lead_away(&world);
+    let config = world.path("relay/martletd.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("sandbox = \"on\"", "sandbox = \"off\"")).unwrap();
+    let manager = Manager::listen(&world);
+    let daemon = manager.start(&world);
+    assert_eq!(manager.word().as_deref(), Some("READY=1"));
+    assert_eq!(manager.word().as_deref(), Some("WATCHDOG=1"));
+    assert_eq!(std::fs::read(world.path("elsewhere")).unwrap(), b"alive\n");
+    daemon.terminate();
+}
+
+/// A command that passes a socket to the relay as a service manager does, in namespaces of its own if `apart` names
+/// the program for that.
+fn passing(socket: &UdpSocket, apart: &[&str]) -> Command {
+    let program = [
+        apart,
+        &[
+            "sh",
+            "-c",
+            "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"",
+        ],
+    ]
+    .concat();
+    let mut command = Command::new(program[0]);
+    command
+        .args(&program[1..])
+        .arg(binary("martletd"))
+        .stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    command
+}
+
+#[test]
+fn a_socket_that_is_passed_stands_for_the_config() {
+    let (world, daemon) = World::start();
+    daemon.terminate();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let there = socket.local_addr().unwrap().to_string();
+    let daemon = Daemon::start_through(passing(&socket, &[]), &world.path("relay"));
+    assert_eq!(daemon.ready["listen"], serde_json::json!([there]));
+    let link = daemon.ready["link"].as_str().unwrap();
+    assert_eq!(martletd(&["probe", link]).status.code(), Some(0));
+    daemon.terminate();
+}
+
+#[test]
+fn a_relay_without_a_network_answers_on_the_socket_that_it_was_passed() {
+    let apart = ["unshare", "--map-root-user", "--net"];
+    let may = Command::new(apart[0]).args(&apart[1..]).arg("true").output();
+    if !may.is_ok_and(|done| done.status.success()) {
+        // This machine lets nobody have a network of their own.
+        return;
+    }
+    let (world, daemon) = World::start();
+    daemon.terminate();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let daemon = Daemon::start_through(passing(&socket, &apart), &world.path("relay"));
+    let interfaces = |process: &str| std::fs::read_to_string(format!("/proc/{process}/net/dev")).unwrap();
+    let names = |process: &str| {
+        interfaces(process)
+            .lines()
+            .filter(|line| line.contains(':'))
+            .count()
+    };
+    assert_eq!(
+        names(&daemon.child.id().to_string()),
+        1,
+        "only a loopback, and that is down"
+    );
+    assert_ne!(interfaces(&daemon.child.id().to_string()), interfaces("self"));
+    world.case(&daemon);
     daemon.terminate();
 }
 
