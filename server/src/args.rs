@@ -22,6 +22,25 @@ pub(crate) struct Dir {
     pub(crate) dir: PathBuf,
 }
 
+#[derive(Args)]
+pub(crate) struct Probing {
+    /// The relay's link; `-` reads it from standard input, where no list of processes shows it.
+    #[arg(value_name = "LINK", required_unless_present = "dir", conflicts_with = "dir")]
+    pub(crate) link: Option<String>,
+    /// The folder of the relay, on its own machine.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Also writes how it went to this file, for Prometheus.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Probing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Probing(..)")
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Makes keys, certificate, config and store; refuses to overwrite.
@@ -49,6 +68,11 @@ pub(crate) enum Verb {
     Status {
         #[command(flatten)]
         at: Dir,
+    },
+    /// Sends a letter of its own through a relay and back, and says how long it took.
+    Probe {
+        #[command(flatten)]
+        probing: Probing,
     },
     /// To be run after an old copy of the folder was put back, before the relay is started: clients then send again what it
     /// forgot of theirs.

@@ -1,6 +1,9 @@
 //! `martletd.toml`: what an operator decides.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use martlet_proto::link::{Address, ArmorError};
 use serde::{Deserialize, Serialize};
@@ -20,6 +23,61 @@ pub struct Config {
     /// Free MiB of the disk below which nothing new is taken.
     #[serde(default = "disk_floor_mib")]
     pub disk_floor_mib: u64,
+    /// Where metrics are told; nowhere without it.
+    #[serde(default)]
+    pub metrics: Option<MetricsAt>,
+    /// Whether the relay confines itself before it serves, and does not start where it cannot.
+    #[serde(default)]
+    pub sandbox: Sandbox,
+}
+
+/// Whether the relay confines itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// It does, or does not start.
+    #[default]
+    On,
+    /// It does not.
+    Off,
+}
+
+/// Where metrics are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum MetricsAt {
+    /// A local socket; a path that is not absolute begins in the relay's folder.
+    Socket(PathBuf),
+    /// A loopback address and TCP port: every user of the machine can ask there.
+    Loopback(SocketAddr),
+}
+
+/// Metrics are to be told where others than this machine could ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("metrics: neither a path nor a loopback address with a port")]
+pub struct NotLocal;
+
+impl TryFrom<String> for MetricsAt {
+    type Error = NotLocal;
+
+    fn try_from(text: String) -> Result<Self, NotLocal> {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Self::Loopback(address)),
+            Ok(_) => Err(NotLocal),
+            // What looks like an address that was mistyped does not become a file.
+            Err(_) if text.is_empty() || text.contains(':') => Err(NotLocal),
+            Err(_) => Ok(Self::Socket(PathBuf::from(text))),
+        }
+    }
+}
+
+impl From<MetricsAt> for String {
+    fn from(at: MetricsAt) -> Self {
+        match at {
+            MetricsAt::Socket(path) => path.to_string_lossy().into_owned(),
+            MetricsAt::Loopback(address) => address.to_string(),
+        }
+    }
 }
 
 fn connections_max() -> u64 {
@@ -56,6 +114,8 @@ impl Config {
             public,
             connections_max: connections_max(),
             disk_floor_mib: disk_floor_mib(),
+            metrics: None,
+            sandbox: Sandbox::On,
         }
     }
 
@@ -91,13 +151,25 @@ impl Config {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
+        let metrics = match &self.metrics {
+            Some(at) => format!("metrics = {:?}", String::from(at.clone())),
+            None => "# metrics = \"metrics.sock\"".to_string(),
+        };
+        let sandbox = match self.sandbox {
+            Sandbox::On => "on",
+            Sandbox::Off => "off",
+        };
         let listen = quoted(self.listen.iter().map(ToString::to_string).collect());
         format!(
             "# Addresses and UDP ports to listen on.\nlisten = [{listen}]\n\n\
              # What clients are told, \"HOST:PORT\". Empty: the addresses above.\npublic = [{}]\n\n\
              # Connections at a time.\nconnections_max = {}\n\n\
              # Free MiB of the disk below which nothing new is taken; reading and trimming go on.\n\
-             disk_floor_mib = {}\n",
+             disk_floor_mib = {}\n\n\
+             # Where monitoring may ask for metrics: a local socket, or a loopback address as \"127.0.0.1:9464\".\n\
+             # Nowhere, as long as this line is a comment.\n{metrics}\n\n\
+             # Whether the relay shuts itself off from other files, programs and machines before it serves.\n\
+             # \"on\": where the system does not enforce it, the relay does not start.\nsandbox = \"{sandbox}\"\n",
             quoted(self.public.clone()),
             self.connections_max,
             self.disk_floor_mib
@@ -130,10 +202,35 @@ mod tests {
             vec!["relay.example:443".into()],
         );
         assert_eq!(Config::parse(&config.to_text()).unwrap(), config);
+        let told = Config {
+            metrics: Some(MetricsAt::Socket("/run/martlet/metrics.sock".into())),
+            sandbox: Sandbox::Off,
+            ..config
+        };
+        assert_eq!(Config::parse(&told.to_text()).unwrap(), told);
         assert!(matches!(
             Config::parse(&format!("{sample}\nsurprise = 1\n")),
             Err(ConfigError::Malformed(_))
         ));
+        let told =
+            |at: &str| Config::parse(&format!("{sample}\nmetrics = \"{at}\"\n")).map(|config| config.metrics);
+        assert_eq!(
+            told("127.0.0.1:9464").unwrap(),
+            Some(MetricsAt::Loopback("127.0.0.1:9464".parse().unwrap()))
+        );
+        assert_eq!(
+            told("metrics.sock").unwrap(),
+            Some(MetricsAt::Socket("metrics.sock".into()))
+        );
+        for open in [
+            "0.0.0.0:9464",
+            "192.0.2.1:9464",
+            "[::]:9464",
+            "localhost:9464",
+            "",
+        ] {
+            assert!(told(open).is_err(), "{open}");
+        }
         assert!(matches!(Config::parse("listen = []"), Err(ConfigError::NoListen)));
     }
 }

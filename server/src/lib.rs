@@ -7,6 +7,7 @@ pub mod config;
 #[cfg(feature = "shell")]
 pub mod identity;
 pub mod log;
+pub mod metrics;
 pub mod relay;
 #[cfg(feature = "shell")]
 pub mod serve;

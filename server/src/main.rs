@@ -2,8 +2,13 @@
 
 mod args;
 mod checks;
+mod daemon;
 mod local;
+mod notify;
+mod probe;
 mod run;
+mod sandbox;
+mod scrape;
 
 use std::process::ExitCode;
 

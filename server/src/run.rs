@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     io::Write,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     process::ExitCode,
@@ -14,7 +14,7 @@ use martlet_proto::link::{Address, RelayAddress, RelayLink};
 use martlet_server::{
     config::{Config, ConfigError},
     identity::{Identity, IdentityError},
-    serve::{ServeError, Serving, serve},
+    serve::ServeError,
     store::{
         StoreError,
         segments::{Options, Segments},
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{Command, Verb},
-    checks, local,
+    checks, daemon, local, probe,
 };
 
 /// Why a command failed: a stable name, what happened, what to do, and the exit code.
@@ -112,7 +112,7 @@ impl From<ServeError> for Failure {
     }
 }
 
-fn file_failed(error: std::io::Error) -> Failure {
+pub(crate) fn file_failed(error: std::io::Error) -> Failure {
     Failure::new("file", error, "Look at the folder's permissions and the disk.", 1)
 }
 
@@ -149,8 +149,9 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let done = match command.verb {
         Verb::Init { at, listen, public } => init(&at.dir, listen, public),
-        Verb::Serve { at } => run_relay(&at.dir, command.json),
-        Verb::Link { at } => link(&at.dir),
+        Verb::Serve { at } => daemon::run(&at.dir, command.json),
+        Verb::Probe { probing } => probe::probe(&probing),
+        Verb::Link { at } => own_link(&at.dir).map(|link| linked(&link)),
         Verb::Restored { at } => restored(&at.dir),
         Verb::Status { at } => local::status(&at.dir),
         Verb::Doctor { at, accept_clock } => checks::doctor(&at.dir, accept_clock),
@@ -192,7 +193,7 @@ pub(crate) fn say(text: &str) {
     let _ = out.flush();
 }
 
-fn say_error(text: &str) {
+pub(crate) fn say_error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
 }
 
@@ -278,10 +279,10 @@ fn linked(link: &RelayLink) -> Said {
 }
 
 /// The link; of a running relay, with the ports that it took.
-fn link(dir: &Path) -> Result<Said, Failure> {
+pub(crate) fn own_link(dir: &Path) -> Result<RelayLink, Failure> {
     let (config, identity) = (Config::load(dir)?, Identity::load(dir)?);
     let listen = local::listening(dir).unwrap_or_else(|| config.listen.clone());
-    Ok(linked(&relay_link(&identity, config.addresses()?, &listen)))
+    Ok(relay_link(&identity, config.addresses()?, &listen))
 }
 
 /// Gives all channels another incarnation, after an old copy was put back.
@@ -309,73 +310,4 @@ fn restored(dir: &Path) -> Result<Said, Failure> {
         json: json!({"restored": true}),
         text: "Every channel has another incarnation: clients send again what this copy lacks of theirs. Start the relay.".into(),
     })
-}
-
-fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {
-    let (config, identity) = (Config::load(dir)?, Identity::load(dir)?);
-    let serving = Serving {
-        public: config.addresses()?,
-        connections_max: config.connections_max,
-    };
-    let options = Options {
-        floor_bytes: config.disk_floor_mib.saturating_mul(1 << 20),
-        ..Options::default()
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(file_failed)?;
-    runtime.block_on(async {
-        let (store, report) = Segments::open(&dir.join("store"), options)?;
-        if report.rebuilt {
-            say_error("the index was built anew from the segments; nothing is lost");
-        }
-        if report.cut_bytes > 0 {
-            say_error(
-                "the end of a segment was never acknowledged and was cut off; nothing acknowledged is lost",
-            );
-        }
-        let sockets = config
-            .listen
-            .iter()
-            .map(UdpSocket::bind)
-            .collect::<Result<Vec<_>, _>>();
-        let sockets = sockets.map_err(ServeError::Socket)?;
-        let relay = serve(sockets, store, &identity, &serving)?;
-        let signals = (
-            signal(tokio::signal::unix::SignalKind::terminate()),
-            signal(tokio::signal::unix::SignalKind::interrupt()),
-        );
-        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-            return Err(Failure::new(
-                "signals",
-                "signals cannot be received",
-                "Start the relay again.",
-                1,
-            ));
-        };
-        let local = local::Local::open(dir, relay.listen()).map_err(file_failed)?;
-        let listen: Vec<String> = relay.listen().iter().map(ToString::to_string).collect();
-        let link = relay.link().to_string();
-        say(&match json {
-            true => json!({"ready": true, "listen": listen, "link": link}).to_string(),
-            false => format!("ready on {}: {link}", listen.join(", ")),
-        });
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = local.answer(&relay) => {}
-            () = relay.failed() => {}
-        }
-        local.close();
-        relay.stop().await?;
-        Ok(Said {
-            json: Value::Null,
-            text: String::new(),
-        })
-    })
-}
-
-fn signal(kind: tokio::signal::unix::SignalKind) -> std::io::Result<tokio::signal::unix::Signal> {
-    tokio::signal::unix::signal(kind)
 }

@@ -4,6 +4,7 @@
 //! them, and hands the effects back. Waiting for the disk is what makes groups: the longer a sync takes, the more
 //! calls the next one carries.
 
+pub mod counts;
 mod quic;
 mod session;
 pub mod turns;
@@ -14,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use martlet_proto::{
@@ -84,6 +85,12 @@ pub struct Running {
 pub(crate) fn now() -> Time {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Time::from_secs(since.map(|since| since.as_secs()).unwrap_or_default())
+}
+
+/// For measuring how long something takes.
+#[expect(clippy::disallowed_methods, reason = "the shell measures durations")]
+pub(crate) fn clock() -> Instant {
+    Instant::now()
 }
 
 /// Serves a store on some sockets, within a tokio runtime.
@@ -164,6 +171,11 @@ impl Running {
     /// Connections at this moment.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// What was counted since the relay began.
+    pub fn counts(&self) -> &counts::Counts {
+        self.turns.counts()
     }
 
     /// How much is held; `None` after the store failed.

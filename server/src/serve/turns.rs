@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     relay::{Effect, From, Input, Peer, Relay, Stream},
-    serve::now,
+    serve::{clock, counts::Counts, now},
     store::{Store, StoreError, Totals},
 };
 
@@ -145,6 +145,7 @@ impl Queue {
 /// The turn thread, and the way to it.
 pub struct TurnsHandle {
     queue: Queue,
+    counts: Arc<Counts>,
     thread: JoinHandle<Result<(), StoreError>>,
 }
 
@@ -154,6 +155,7 @@ pub struct Turns<S> {
     outlets: BTreeMap<(Peer, Stream), Outlet>,
     /// Follows that must be told of a gap when there is room.
     gaps: Vec<From>,
+    counts: Arc<Counts>,
 }
 
 impl<S: Store + Send + 'static> Turns<S> {
@@ -166,10 +168,12 @@ impl<S: Store + Send + 'static> Turns<S> {
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
         };
         let (ended, watching) = watch::channel(false);
+        let counts = Arc::new(Counts::default());
         let mut turns = Self {
             relay,
             outlets: BTreeMap::new(),
             gaps: Vec::new(),
+            counts: Arc::clone(&counts),
         };
         let thread = std::thread::Builder::new()
             .name("turns".into())
@@ -179,7 +183,12 @@ impl<S: Store + Send + 'static> Turns<S> {
                 done
             })
             .map_err(StoreError::Failed)?;
-        Ok((TurnsHandle { queue, thread }, watching))
+        let handle = TurnsHandle {
+            queue,
+            counts,
+            thread,
+        };
+        Ok((handle, watching))
     }
 
     fn run(&mut self, mut jobs: mpsc::Receiver<Job>) -> Result<(), StoreError> {
@@ -217,7 +226,9 @@ impl<S: Store + Send + 'static> Turns<S> {
                     Job::Finish => finish = true,
                 }
             }
+            let began = clock();
             let effects = self.relay.turn(now(), &inputs)?;
+            self.counts.turn(&effects, began.elapsed());
             self.give(effects, pages);
             if finish {
                 return Ok(());
@@ -284,6 +295,11 @@ impl TurnsHandle {
     /// The way to the thread.
     pub fn queue(&self) -> Queue {
         self.queue.clone()
+    }
+
+    /// What the thread counts.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Ends the thread after what waits.
