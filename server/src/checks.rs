@@ -90,7 +90,7 @@ fn permissions(dir: &Path) -> Option<String> {
         };
         std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
     };
-    let found: Vec<&str> = ["", "relay.key", "opening.token", "martletd.toml"]
+    let found: Vec<&str> = ["", "relay.key", "door", "opening.token", "martletd.toml"]
         .into_iter()
         .filter(|name| wide(name))
         .collect();

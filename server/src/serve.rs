@@ -124,6 +124,7 @@ pub fn serve<S: Store + Send + 'static>(
         relay: RelayAddress {
             addresses,
             pin: identity.pin(),
+            door: identity.door(),
         },
         admission: identity.admission().clone(),
     };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use martlet::link::{Connect, LinkError, quic::Quic};
 use martlet_proto::{
     frame::{ALPN, Request, ToRelay, VERSION},
-    link::{Pin, RelayAddress},
+    link::{Door, Pin, RelayAddress},
 };
 use martlet_tests::Relay;
 use rustls::{
@@ -129,6 +129,7 @@ async fn our_link_negotiates_the_hybrid_with_a_relay_that_takes_nothing_else() {
         .connect(&RelayAddress {
             addresses: addresses.clone(),
             pin,
+            door: Door::new([4; 8]),
         })
         .await;
     drop(right.unwrap());

@@ -46,8 +46,9 @@ fn transport() -> Result<TransportConfig, IdentityError> {
 }
 
 pub(super) fn endpoint(socket: UdpSocket, identity: &Identity) -> Result<Endpoint, ServeError> {
-    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(identity.tls()?)
-        .map_err(|_| IdentityError::Damaged)?;
+    let crypto =
+        quinn::crypto::rustls::QuicServerConfig::try_from(identity.tls(&[martlet_proto::frame::ALPN])?)
+            .map_err(|_| IdentityError::Damaged)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()?));
     config.migration(true);
