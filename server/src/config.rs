@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Addresses and UDP ports to listen on.
+    /// Addresses and ports to listen on, with UDP and with TCP.
     pub listen: Vec<SocketAddr>,
+    /// Whether to listen with TCP, too.
+    #[serde(default = "tcp")]
+    pub tcp: bool,
     /// Addresses that clients are told, `HOST:PORT`; empty for those that are listened on.
     #[serde(default)]
     pub public: Vec<String>,
@@ -20,6 +23,10 @@ pub struct Config {
     /// Free MiB of the disk below which nothing new is taken.
     #[serde(default = "disk_floor_mib")]
     pub disk_floor_mib: u64,
+}
+
+fn tcp() -> bool {
+    true
 }
 
 fn connections_max() -> u64 {
@@ -53,6 +60,7 @@ impl Config {
     pub fn new(listen: Vec<SocketAddr>, public: Vec<String>) -> Self {
         Self {
             listen,
+            tcp: tcp(),
             public,
             connections_max: connections_max(),
             disk_floor_mib: disk_floor_mib(),
@@ -93,11 +101,13 @@ impl Config {
         };
         let listen = quoted(self.listen.iter().map(ToString::to_string).collect());
         format!(
-            "# Addresses and UDP ports to listen on.\nlisten = [{listen}]\n\n\
+            "# Addresses and ports to listen on, with UDP and with TCP.\nlisten = [{listen}]\n\n\
+             # Whether to listen with TCP, too: for those whose network passes no UDP.\ntcp = {}\n\n\
              # What clients are told, \"HOST:PORT\". Empty: the addresses above.\npublic = [{}]\n\n\
              # Connections at a time.\nconnections_max = {}\n\n\
              # Free MiB of the disk below which nothing new is taken; reading and trimming go on.\n\
              disk_floor_mib = {}\n",
+            self.tcp,
             quoted(self.public.clone()),
             self.connections_max,
             self.disk_floor_mib

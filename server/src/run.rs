@@ -14,7 +14,7 @@ use martlet_proto::link::{Address, RelayAddress, RelayLink};
 use martlet_server::{
     config::{Config, ConfigError},
     identity::{Identity, IdentityError},
-    serve::{ServeError, Serving, serve},
+    serve::{ServeError, Serving, Site, Sockets, serve},
     store::{
         StoreError,
         segments::{Options, Segments},
@@ -324,6 +324,11 @@ fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {
     let serving = Serving {
         public: config.addresses()?,
         connections_max: config.connections_max,
+        site: Site::read(&dir.join("site")).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let advice = "Look at the folder site in the relay's folder; without it a plain page is shown.";
+            Failure::new("site", cause.unwrap_or_else(|| error.to_string()), advice, 2)
+        })?,
     };
     let options = Options {
         floor_bytes: config.disk_floor_mib.saturating_mul(1 << 20),
@@ -343,11 +348,10 @@ fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {
                 "the end of a segment was never acknowledged and was cut off; nothing acknowledged is lost",
             );
         }
-        let sockets = config
-            .listen
-            .iter()
-            .map(UdpSocket::bind)
-            .collect::<Result<Vec<_>, _>>();
+        let sockets = match config.tcp {
+            true => Sockets::bind(&config.listen),
+            false => udp_only(&config.listen),
+        };
         let sockets = sockets.map_err(ServeError::Socket)?;
         let relay = serve(sockets, store, &identity, &serving)?;
         let signals = (
@@ -382,6 +386,11 @@ fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {
             text: String::new(),
         })
     })
+}
+
+fn udp_only(listen: &[SocketAddr]) -> std::io::Result<Sockets> {
+    let sockets: Result<Vec<_>, _> = listen.iter().map(UdpSocket::bind).collect();
+    Ok(sockets?.into())
 }
 
 fn signal(kind: tokio::signal::unix::SignalKind) -> std::io::Result<tokio::signal::unix::Signal> {
