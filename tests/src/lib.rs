@@ -8,6 +8,7 @@
     reason = "this crate is tests"
 )]
 
+pub mod front;
 pub mod model;
 pub mod parsers;
 pub mod processes;
