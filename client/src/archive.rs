@@ -3,7 +3,7 @@
 //! On disk an archive is a file of the age format under a passphrase ([`age`]). What it encrypts is
 //!
 //! ```text
-//! version u8 = 1 ‖ record*
+//! version u8 = 2 ‖ record*
 //! record = length u32, big-endian ‖ postcard (SPEC.md 1.2)
 //! ```
 //!
@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// The only version there is.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Whose archive it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ use crate::{
     entropy::Entropy,
     error::{Error, Usage},
     identity::fingerprint,
-    link::{Connect, Link, quic::Quic},
+    link::{Connect, Link, roads::Roads},
     me::Me,
     record::{InviteRecord, UploadRecord},
     vault::{Guard, Vault},
@@ -180,7 +180,7 @@ impl Client {
     ) -> Result<Self, Error> {
         let guard = keep::acquire(home)?;
         let core = keep::create(home, passphrase, cost, profile)?;
-        Self::assemble(home, core, Some(guard), Arc::new(Quic::new()))
+        Self::assemble(home, core, Some(guard), Arc::new(Roads::new()))
     }
 
     /// Opens the vault in a folder. Waits up to 10 seconds for another program to leave it.
@@ -194,7 +194,7 @@ impl Client {
         }
         let guard = keep::acquire(home)?;
         let vault = Vault::open(home, passphrase)?;
-        let client = Self::assemble(home, keep::load(vault)?, Some(guard), Arc::new(Quic::new()))?;
+        let client = Self::assemble(home, keep::load(vault)?, Some(guard), Arc::new(Roads::new()))?;
         client.clean_spool()?;
         Ok(client)
     }

@@ -146,7 +146,7 @@ mod tests {
         Admission, Secret,
         card::Uses,
         invite::Invite,
-        link::{Pin, RelayAddress},
+        link::{Door, Pin, RelayAddress},
     };
 
     use super::*;
@@ -166,6 +166,7 @@ mod tests {
             relay: RelayAddress {
                 addresses: vec!["relay.example:4433".parse().unwrap()],
                 pin: Pin::new([2; 32]),
+                door: Door::new([4; 8]),
             },
             admission: Admission::new(Secret::new([3; 16])),
         };

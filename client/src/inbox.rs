@@ -86,6 +86,7 @@ pub fn create(
     let invite = Invite {
         address,
         pin: home.relay.pin,
+        door: home.relay.door,
         seed: seed.clone(),
         mark,
         expires,

@@ -1,6 +1,11 @@
-//! The way to a relay. Code above this talks to [`Link`] and [`Connect`] only; QUIC lies beneath.
+//! The way to a relay. Code above this talks to [`Link`] and [`Connect`] only; QUIC and TCP lie beneath.
 
+mod pin;
 pub mod quic;
+mod race;
+pub mod roads;
+mod stream;
+pub mod tcp;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 

@@ -31,7 +31,7 @@ use martlet_proto::{
     case::{RescueSeeds, Role},
     letter::{Body, Letter, LetterId},
     limits::ARCHIVE_RECORD_BYTES_MAX,
-    link::{Pin, RelayAddress},
+    link::{Door, Pin, RelayAddress},
 };
 use sha2::{Digest, Sha256};
 
@@ -225,6 +225,7 @@ fn an_archive_prints_no_secret() {
 fn relay() -> RelayAddress {
     RelayAddress {
         pin: Pin::new([3; 32]),
+        door: Door::new([4; 8]),
         addresses: vec!["192.0.2.1:4433".parse().unwrap()],
     }
 }

@@ -134,7 +134,7 @@ impl CaseContext {
 
     /// Whether it is of this version, within the limits, and its people in order and none there twice.
     pub fn is_well_formed(&self) -> bool {
-        self.version == 1
+        self.version == 2
             && (1..=limits::HOMES_MAX).contains(&self.homes.len())
             && self.people.len() <= limits::PEOPLE_MAX
             && self

@@ -6,12 +6,12 @@ use crate::{
     ChannelId, Day, Secret,
     armor::{self, ArmorError, Fields},
     derive::CardKeys,
-    link::{Address, Pin, RelayAddress, decode_address, encode_address, expect_version},
+    link::{Address, Door, Pin, RelayAddress, decode_address, encode_address, expect_version},
     log::Mark,
 };
 
 /// The first byte of an invite's payload.
-const INVITE_V1: u8 = 0x01;
+const INVITE_V2: u8 = 0x02;
 
 /// One address of a relay, its pin, and what leads to a card and proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Invite {
     pub address: Address,
     /// How it is known again.
     pub pin: Pin,
+    /// Where the relay's session lies on the second road.
+    pub door: Door,
     /// What the card's read token and key are derived from.
     pub seed: Secret<16>,
     /// The hash that pins the card's channel and the identity behind it.
@@ -39,6 +41,7 @@ impl Invite {
         RelayAddress {
             addresses: vec![self.address.clone()],
             pin: self.pin,
+            door: self.door,
         }
     }
 
@@ -50,9 +53,10 @@ impl Invite {
 
 impl fmt::Display for Invite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut payload = vec![INVITE_V1];
+        let mut payload = vec![INVITE_V2];
         encode_address(&self.address, &mut payload);
         payload.extend_from_slice(self.pin.as_bytes());
+        payload.extend_from_slice(self.door.as_bytes());
         payload.extend_from_slice(self.seed.expose());
         payload.extend_from_slice(self.mark.as_bytes());
         payload.extend_from_slice(&u16::try_from(self.expires.0).unwrap_or(u16::MAX).to_be_bytes());
@@ -66,10 +70,11 @@ impl FromStr for Invite {
     fn from_str(text: &str) -> Result<Self, ArmorError> {
         let payload = armor::decode(text)?;
         let mut fields = Fields::new(&payload);
-        expect_version(fields.take()?, INVITE_V1)?;
+        expect_version(fields.take()?, INVITE_V2)?;
         let invite = Self {
             address: decode_address(&mut fields)?,
             pin: Pin::new(fields.take()?),
+            door: Door::new(fields.take()?),
             seed: Secret::new(fields.take()?),
             mark: Mark::new(fields.take()?),
             expires: Day(u16::from_be_bytes(fields.take()?).into()),
@@ -88,6 +93,7 @@ mod tests {
         Invite {
             address: address.parse().unwrap(),
             pin: Pin::new([1; 32]),
+            door: Door::new([4; 8]),
             seed: Secret::new([2; 16]),
             mark: Mark::new([3; 32]),
             expires: Day(20_000),
@@ -97,9 +103,9 @@ mod tests {
     #[test]
     fn an_invite_is_short_enough_for_a_terminal() {
         for (address, length) in [
-            ("192.0.2.1:4433", 156),
-            ("[2001:db8::1]:443", 175),
-            ("abcdefghijklmnopqrstuvwxyz.on.ion:443", 202),
+            ("192.0.2.1:4433", 168),
+            ("[2001:db8::1]:443", 188),
+            ("abcdefghijklmnopqrstuvwxyz.on.ion:443", 215),
         ] {
             let text = invite(address).to_string();
             assert!(text.len() <= length, "{address}: {}", text.len());

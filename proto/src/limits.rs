@@ -91,6 +91,14 @@ pub const LINK_ADDRESSES_MAX: usize = 4;
 pub const CONNECT_SECS_MAX: u64 = 10;
 /// Milliseconds after which the next address of a relay is tried beside those before it.
 pub const ATTEMPT_GAP_MS: u64 = 250;
+/// Milliseconds of silence, with an answer waited for, after which the other road is tried.
+pub const LISTEN_GAP_MS: u64 = 2000;
+/// Milliseconds that the road which was good last has for itself.
+pub const ROAD_GAP_MS: u64 = 3000;
+/// Seconds for which it is remembered which road was good.
+pub const ROAD_SECS: u64 = 600;
+/// Seconds after which a client whose connection is idle shows that it lives.
+pub const KEEP_ALIVE_SECS: u64 = 25;
 /// Seconds that an answer may take on the stream of a case's calls.
 pub const ANSWER_SECS_MAX: u64 = 60;
 /// Seconds that an answer may take on the stream of a document, where megabytes may be on their way before it.

@@ -8,6 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
 
 pub use crate::armor::ArmorError;
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// The first byte of a relay link's payload.
-pub(crate) const LINK_V1: u8 = 0x41;
+pub(crate) const LINK_V2: u8 = 0x42;
 
 /// SHA-256 of the SubjectPublicKeyInfo of the relay's certificate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,7 +47,57 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// An address and a UDP port.
+/// The secret name under which a relay's session lies among the pages of its site. SPEC.md 4.6.
+///
+/// It keeps those who only look from finding a relay; it gives no right to anything.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct Door([u8; DOOR_BYTES]);
+
+const DOOR_BYTES: usize = 8;
+
+impl Door {
+    /// Takes random bytes.
+    pub const fn new(bytes: [u8; DOOR_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Takes random bytes of the right length; `None` for any other.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The bytes.
+    pub const fn as_bytes(&self) -> &[u8; DOOR_BYTES] {
+        &self.0
+    }
+
+    /// The path of the request that begins a stream: a slash and 13 letters and digits.
+    pub fn path(&self) -> String {
+        let mut path = String::from("/");
+        path.push_str(&data_encoding::BASE32_NOPAD.encode(&self.0).to_lowercase());
+        path
+    }
+
+    /// Whether a path is the door's. Takes as long for a near miss as for any other.
+    pub fn is_at(&self, path: &str) -> bool {
+        self.path().as_bytes().ct_eq(path.as_bytes()).into()
+    }
+}
+
+impl PartialEq for Door {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+impl Eq for Door {}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Door(..)")
+    }
+}
+
+/// An address and a port, of UDP and of TCP alike.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Address {
     /// An IPv4 address.
@@ -156,14 +207,20 @@ pub struct RelayAddress {
     pub addresses: Vec<Address>,
     /// The pin of its key.
     pub pin: Pin,
+    /// Where its session lies on the second road.
+    pub door: Door,
 }
 
 /// What an operator gives to those who may open channels: `martletd link`.
 ///
 /// ```
-/// use martlet_proto::{Admission, Secret, link::{Pin, RelayAddress, RelayLink}};
+/// use martlet_proto::{Admission, Secret, link::{Door, Pin, RelayAddress, RelayLink}};
 /// let link = RelayLink {
-///     relay: RelayAddress { addresses: vec!["relay.example:4433".parse()?], pin: Pin::new([1; 32]) },
+///     relay: RelayAddress {
+///         addresses: vec!["relay.example:4433".parse()?],
+///         pin: Pin::new([1; 32]),
+///         door: Door::new([3; 8]),
+///     },
 ///     admission: Admission::new(Secret::new([2; 16])),
 /// };
 /// assert_eq!(link.to_string().parse::<RelayLink>()?, link);
@@ -180,13 +237,14 @@ pub struct RelayLink {
 impl fmt::Display for RelayLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut payload = vec![
-            LINK_V1,
+            LINK_V2,
             u8::try_from(self.relay.addresses.len()).unwrap_or(u8::MAX),
         ];
         for address in &self.relay.addresses {
             encode_address(address, &mut payload);
         }
         payload.extend_from_slice(self.relay.pin.as_bytes());
+        payload.extend_from_slice(self.relay.door.as_bytes());
         payload.extend_from_slice(self.admission.secret().expose());
         f.write_str(&armor::encode(&payload))
     }
@@ -198,7 +256,7 @@ impl FromStr for RelayLink {
     fn from_str(text: &str) -> Result<Self, ArmorError> {
         let payload = armor::decode(text)?;
         let mut fields = Fields::new(&payload);
-        expect_version(fields.take()?, LINK_V1)?;
+        expect_version(fields.take()?, LINK_V2)?;
         let [count] = fields.take()?;
         if !(1..=LINK_ADDRESSES_MAX).contains(&usize::from(count)) {
             return Err(ArmorError::Address);
@@ -207,10 +265,11 @@ impl FromStr for RelayLink {
             .map(|_| decode_address(&mut fields))
             .collect::<Result<_, _>>()?;
         let pin = Pin(fields.take()?);
+        let door = Door(fields.take()?);
         let admission = Admission::new(Secret::new(fields.take()?));
         fields.end()?;
         Ok(Self {
-            relay: RelayAddress { addresses, pin },
+            relay: RelayAddress { addresses, pin, door },
             admission,
         })
     }
@@ -240,5 +299,28 @@ pub(crate) fn expect_version([found]: [u8; 1], wanted: u8) -> Result<(), ArmorEr
             found: name(found),
             wanted: name(wanted),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_is_at_its_own_path_only() {
+        let door = Door::new([0xa5; 8]);
+        let path = door.path();
+        assert_eq!(path.len(), 14);
+        assert!(
+            path.bytes()
+                .skip(1)
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        );
+        assert!(door.is_at(&path));
+        assert!(!door.is_at("/"));
+        assert!(!door.is_at(&path.to_uppercase()));
+        assert!(!door.is_at(&format!("{path}/")));
+        assert!(!Door::new([0xa4; 8]).is_at(&path));
+        assert_eq!(format!("{door:?}"), "Door(..)");
     }
 }

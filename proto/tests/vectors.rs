@@ -26,7 +26,7 @@ use martlet_proto::{
     frame::{self, FrameError, Request, ToClient, ToRelay},
     invite::Invite,
     letter::{Body, Letter, LetterId, Manifest},
-    link::{ArmorError, Pin, RelayAddress, RelayLink},
+    link::{ArmorError, Door, Pin, RelayAddress, RelayLink},
     log::Mark,
     pad,
 };
@@ -264,6 +264,8 @@ fn link_outcome(text: &str) -> Value {
             "text": link.to_string(),
             "addresses": link.relay.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "pin": hex::encode(link.relay.pin.as_bytes()),
+            "door": hex::encode(link.relay.door.as_bytes()),
+            "path": link.relay.door.path(),
             "opening_token": hex::encode(link.admission.secret().expose()),
         }),
         Err(error) => armor_error(&error),
@@ -276,6 +278,7 @@ fn invite_outcome(text: &str) -> Value {
             "text": invite.to_string(),
             "address": invite.address.to_string(),
             "pin": hex::encode(invite.pin.as_bytes()),
+            "door": hex::encode(invite.door.as_bytes()),
             "seed": hex::encode(invite.seed.expose()),
             "mark": hex::encode(invite.mark.as_bytes()),
             "expires": invite.expires.0,
@@ -444,6 +447,7 @@ fn strings(to: &mut Files) {
     let invite = |address: &str| Invite {
         address: address.parse().unwrap(),
         pin: Pin::new(run(1)),
+        door: Door::new(run(30)),
         seed: Secret::new(run(40)),
         mark: Mark::new(run(80)),
         expires: Day(20_800),
@@ -454,6 +458,7 @@ fn strings(to: &mut Files) {
                 .map(|a| a.parse().unwrap())
                 .to_vec(),
             pin: Pin::new(run(1)),
+            door: Door::new(run(30)),
         },
         admission: Admission::new(Secret::new(run(60))),
     };
@@ -466,8 +471,9 @@ fn strings(to: &mut Files) {
             .collect()
     };
     let payload = [
-        &[1, 4, 192, 0, 2, 1, 0x11, 0x51][..],
+        &[2, 4, 192, 0, 2, 1, 0x11, 0x51][..],
         &run::<32>(1),
+        &run::<8>(30),
         &run::<16>(40),
         &run::<32>(80),
         &[0x51, 0x40],
@@ -534,8 +540,8 @@ fn strings(to: &mut Files) {
         ),
         (
             "cut",
-            "the last three characters are missing",
-            plain[..plain.len() - 3].into(),
+            "the last two characters are missing",
+            plain[..plain.len() - 2].into(),
             "length",
         ),
         ("check", "one character was mistyped", mistyped, "check"),
@@ -557,7 +563,7 @@ fn strings(to: &mut Files) {
             armor(&[&payload[..], &[0]].concat()),
             "length",
         ),
-        ("version", "version 2", with(0, 2), "version"),
+        ("version", "version 1", with(0, 1), "version"),
         ("kind", "a relay link", link.to_string(), "kind"),
         ("address-tag", "an address of unknown tag", with(1, 5), "address"),
         ("host-empty", "a host name of no length", with(1, 0x80), "address"),
@@ -587,11 +593,12 @@ fn strings(to: &mut Files) {
         "an address of each kind",
         json!({ "text": typed, "outcome": link_outcome(&typed) }),
     );
-    let none = [&[0x41, 0][..], &run::<32>(1), &run::<16>(60)].concat();
+    let none = [&[0x42, 0][..], &run::<32>(1), &run::<8>(30), &run::<16>(60)].concat();
     let five = [
-        &[0x41, 5][..],
+        &[0x42, 5][..],
         &[4, 192, 0, 2, 1, 0, 1].repeat(5),
         &run::<32>(1),
+        &run::<8>(30),
         &run::<16>(60),
     ]
     .concat();
@@ -601,8 +608,8 @@ fn strings(to: &mut Files) {
         ("kind", "an invite", plain, "kind"),
         (
             "version",
-            "version 2",
-            armor(&[&[0x42][..], &none[1..]].concat()),
+            "version 1",
+            armor(&[&[0x41][..], &none[1..]].concat()),
             "version",
         ),
     ] {
@@ -1249,7 +1256,7 @@ fn cards(to: &mut Files) {
         value,
     );
     let context = CaseContext {
-        version: 1,
+        version: 2,
         people: vec![
             Person {
                 identity: [1; 32],
@@ -1270,6 +1277,7 @@ fn cards(to: &mut Files) {
                     "relay.example:443".parse().unwrap(),
                 ],
                 pin: Pin::new(run(1)),
+                door: Door::new(run(30)),
             },
             admission: None,
         }],

@@ -47,7 +47,7 @@ pub(crate) enum Verb {
     Init {
         #[command(flatten)]
         at: Dir,
-        /// An address and UDP port to listen on; port 0 takes a free one.
+        /// An address and port to listen on, with UDP and TCP; port 0 takes a free one.
         #[arg(long, value_name = "ADDR:PORT", default_values = ["0.0.0.0:4433"])]
         listen: Vec<SocketAddr>,
         /// What clients are told; without it, the addresses that are listened on.

@@ -1,6 +1,10 @@
 //! `doctor`: what is well and what is not, each with advice.
 
-use std::{net::UdpSocket, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    net::{TcpListener, UdpSocket},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use martlet_server::{
     config::Config,
@@ -90,7 +94,7 @@ fn permissions(dir: &Path) -> Option<String> {
         };
         std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
     };
-    let found: Vec<&str> = ["", "relay.key", "opening.token", "martletd.toml"]
+    let found: Vec<&str> = ["", "relay.key", "door", "opening.token", "martletd.toml"]
         .into_iter()
         .filter(|name| wide(name))
         .collect();
@@ -139,12 +143,11 @@ fn ports(dir: &Path, running: bool) -> Option<String> {
         return None;
     }
     let config = Config::load(dir).ok()?;
-    let taken = config
-        .listen
-        .iter()
-        .find(|address| UdpSocket::bind(address).is_err())?;
+    let taken = config.listen.iter().find(|address| {
+        UdpSocket::bind(address).is_err() || (config.tcp && TcpListener::bind(address).is_err())
+    })?;
     Some(format!(
-        "UDP port {} cannot be bound: stop what uses it or choose another in martletd.toml",
+        "port {} cannot be bound: stop what uses it or choose another in martletd.toml",
         taken.port()
     ))
 }

@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Addresses and UDP ports to listen on.
+    /// Addresses and ports to listen on, with UDP and with TCP.
     pub listen: Vec<SocketAddr>,
+    /// Whether to listen with TCP, too.
+    #[serde(default = "tcp")]
+    pub tcp: bool,
     /// Addresses that clients are told, `HOST:PORT`; empty for those that are listened on.
     #[serde(default)]
     pub public: Vec<String>,
@@ -80,6 +83,10 @@ impl From<MetricsAt> for String {
     }
 }
 
+fn tcp() -> bool {
+    true
+}
+
 fn connections_max() -> u64 {
     10_000
 }
@@ -111,6 +118,7 @@ impl Config {
     pub fn new(listen: Vec<SocketAddr>, public: Vec<String>) -> Self {
         Self {
             listen,
+            tcp: tcp(),
             public,
             connections_max: connections_max(),
             disk_floor_mib: disk_floor_mib(),
@@ -161,7 +169,8 @@ impl Config {
         };
         let listen = quoted(self.listen.iter().map(ToString::to_string).collect());
         format!(
-            "# Addresses and UDP ports to listen on.\nlisten = [{listen}]\n\n\
+            "# Addresses and ports to listen on, with UDP and with TCP.\nlisten = [{listen}]\n\n\
+             # Whether to listen with TCP, too: for those whose network passes no UDP.\ntcp = {}\n\n\
              # What clients are told, \"HOST:PORT\". Empty: the addresses above.\npublic = [{}]\n\n\
              # Connections at a time.\nconnections_max = {}\n\n\
              # Free MiB of the disk below which nothing new is taken; reading and trimming go on.\n\
@@ -170,6 +179,7 @@ impl Config {
              # Nowhere, as long as this line is a comment.\n{metrics}\n\n\
              # Whether the relay shuts itself off from other files, programs and machines before it serves.\n\
              # \"on\": where the system does not enforce it, the relay does not start.\nsandbox = \"{sandbox}\"\n",
+            self.tcp,
             quoted(self.public.clone()),
             self.connections_max,
             self.disk_floor_mib

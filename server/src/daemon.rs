@@ -1,12 +1,16 @@
 //! `serve`: the relay as a process, until a signal or a failure ends it.
 
-use std::{net::UdpSocket, path::Path, time::Duration};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    time::Duration,
+};
 
 use listenfd::ListenFd;
 use martlet_server::{
     config::{Config, MetricsAt, Sandbox},
     identity::Identity,
-    serve::{Running, ServeError, Serving, serve},
+    serve::{Running, ServeError, Serving, Site, Sockets, serve},
     store::segments::{Options, Segments},
 };
 use serde_json::{Value, json};
@@ -59,16 +63,23 @@ fn confine(dir: &Path, config: &Config) -> Result<(), Failure> {
 }
 
 /// The sockets that the service manager opened for the relay; they stand for what the config would listen on.
-fn passed() -> Result<Vec<UdpSocket>, Failure> {
+fn passed() -> Result<Sockets, Failure> {
     let mut passed = ListenFd::from_env();
-    let sockets: std::io::Result<Vec<_>> = (0..passed.len())
-        .filter_map(|at| passed.take_udp_socket(at).transpose())
-        .collect();
-    sockets.map_err(|_| {
+    let mut sockets = Sockets::default();
+    let taken = (0..passed.len()).try_for_each(|at| {
+        // One that is not of UDP is left where it is.
+        if let Ok(Some(udp)) = passed.take_udp_socket(at) {
+            sockets.udp.push(udp);
+        } else if let Some(tcp) = passed.take_tcp_listener(at)? {
+            sockets.tcp.push(tcp);
+        }
+        Ok::<(), std::io::Error>(())
+    });
+    taken.map(|()| sockets).map_err(|_| {
         Failure::new(
             "socket",
-            "the service manager passed a socket that is not of UDP",
-            "Let martletd.socket say ListenDatagram= only.",
+            "the service manager passed a socket that is neither of UDP nor of TCP",
+            "Let martletd.socket say ListenDatagram= and ListenStream= only.",
             1,
         )
     })
@@ -78,7 +89,7 @@ async fn until_told(
     dir: &Path,
     config: &Config,
     identity: &Identity,
-    (manager, passed): (Manager, Vec<UdpSocket>),
+    (manager, passed): (Manager, Sockets),
     json: bool,
 ) -> Result<(), Failure> {
     let relay = begin(dir, config, identity, passed)?;
@@ -106,15 +117,15 @@ async fn until_told(
     Ok(relay.stop().await?)
 }
 
-fn begin(
-    dir: &Path,
-    config: &Config,
-    identity: &Identity,
-    passed: Vec<UdpSocket>,
-) -> Result<Running, Failure> {
+fn begin(dir: &Path, config: &Config, identity: &Identity, passed: Sockets) -> Result<Running, Failure> {
     let serving = Serving {
         public: config.addresses()?,
         connections_max: config.connections_max,
+        site: Site::read(&dir.join("site")).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let advice = "Look at the folder site in the relay's folder; without it a plain page is shown.";
+            Failure::new("site", cause.unwrap_or_else(|| error.to_string()), advice, 2)
+        })?,
     };
     let options = Options {
         floor_bytes: config.disk_floor_mib.saturating_mul(1 << 20),
@@ -129,8 +140,9 @@ fn begin(
             "the end of a segment was never acknowledged and was cut off; nothing acknowledged is lost",
         );
     }
-    let sockets = match passed.is_empty() {
-        true => config.listen.iter().map(UdpSocket::bind).collect(),
+    let sockets = match passed.udp.is_empty() && passed.tcp.is_empty() {
+        true if config.tcp => Sockets::bind(&config.listen),
+        true => udp_only(&config.listen),
         false => Ok(passed),
     };
     Ok(serve(
@@ -139,6 +151,11 @@ fn begin(
         identity,
         &serving,
     )?)
+}
+
+fn udp_only(listen: &[SocketAddr]) -> std::io::Result<Sockets> {
+    let sockets: Result<Vec<_>, _> = listen.iter().map(UdpSocket::bind).collect();
+    Ok(sockets?.into())
 }
 
 fn signal(kind: SignalKind) -> Result<Signal, Failure> {

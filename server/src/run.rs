@@ -198,7 +198,14 @@ pub(crate) fn say_error(text: &str) {
 }
 
 /// What `init` makes.
-const PARTS: [&str; 4] = ["martletd.toml", "relay.key", "opening.token", "store"];
+const PARTS: [&str; 6] = [
+    "martletd.toml",
+    "relay.key",
+    "relay.cert",
+    "door",
+    "opening.token",
+    "store",
+];
 
 fn init(dir: &Path, listen: Vec<SocketAddr>, public: Vec<String>) -> Result<Said, Failure> {
     if PARTS.iter().any(|name| dir.join(name).exists()) {
@@ -265,6 +272,7 @@ fn relay_link(identity: &Identity, public: Vec<Address>, listen: &[SocketAddr]) 
         relay: RelayAddress {
             addresses,
             pin: identity.pin(),
+            door: identity.door(),
         },
         admission: identity.admission().clone(),
     }

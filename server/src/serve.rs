@@ -5,12 +5,16 @@
 //! calls the next one carries.
 
 pub mod counts;
+mod http;
 mod quic;
 mod session;
+mod site;
+mod sockets;
+mod tcp;
 pub mod turns;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +29,10 @@ use martlet_proto::{
 use tokio::sync::{oneshot, watch};
 
 use self::turns::{Turns, TurnsHandle};
+pub use self::{
+    site::{Site, SiteError},
+    sockets::Sockets,
+};
 use crate::{
     identity::{Identity, IdentityError},
     store::{Store, StoreError, Totals},
@@ -40,8 +48,10 @@ const DRAIN_WAIT: Duration = Duration::from_secs(6);
 pub struct Serving {
     /// The addresses that clients are told; empty for those that are listened on.
     pub public: Vec<Address>,
-    /// Connections at a time.
+    /// Connections at a time, on both roads together.
     pub connections_max: u64,
+    /// What is shown to those who do not know the door.
+    pub site: Site,
 }
 
 impl Default for Serving {
@@ -49,6 +59,7 @@ impl Default for Serving {
         Self {
             public: Vec::new(),
             connections_max: 10_000,
+            site: Site::default(),
         }
     }
 }
@@ -99,7 +110,7 @@ pub(crate) fn clock() -> Instant {
 ///
 /// [`ServeError`] if the relay cannot begin.
 pub fn serve<S: Store + Send + 'static>(
-    sockets: Vec<UdpSocket>,
+    sockets: impl Into<Sockets>,
     store: S,
     identity: &Identity,
     serving: &Serving,
@@ -110,18 +121,23 @@ pub fn serve<S: Store + Send + 'static>(
     let peers = Arc::new(AtomicU64::new(0));
     let (stopping, stopping_seen) = watch::channel(false);
     let ticking = tokio::spawn(tick(turns.queue(), stopping_seen.clone()));
-    for socket in sockets {
+    let with = Accepting {
+        queue: turns.queue(),
+        connections: Arc::clone(&connections),
+        peers,
+        connections_max: serving.connections_max,
+        stopping: stopping_seen,
+    };
+    let Sockets { udp, tcp } = sockets.into();
+    for socket in udp {
         listen.push(socket.local_addr().map_err(ServeError::Socket)?);
         let endpoint = quic::endpoint(socket, identity)?;
-        let with = quic::Accepting {
-            queue: turns.queue(),
-            connections: Arc::clone(&connections),
-            peers: Arc::clone(&peers),
-            connections_max: serving.connections_max,
-            stopping: stopping_seen.clone(),
-        };
-        accepting.push(tokio::spawn(quic::accept(endpoint.clone(), with)));
+        accepting.push(tokio::spawn(quic::accept(endpoint.clone(), with.clone())));
         endpoints.push(endpoint);
+    }
+    for listener in tcp {
+        let port = tcp::Port::new(listener, identity, serving.site.clone())?;
+        accepting.push(tokio::spawn(tcp::accept(port, with.clone())));
     }
     let addresses = match serving.public.is_empty() {
         true => listen.iter().map(|address| Address::from(*address)).collect(),
@@ -131,6 +147,7 @@ pub fn serve<S: Store + Send + 'static>(
         relay: RelayAddress {
             addresses,
             pin: identity.pin(),
+            door: identity.door(),
         },
         admission: identity.admission().clone(),
     };
@@ -145,6 +162,16 @@ pub fn serve<S: Store + Send + 'static>(
         stopped: turns_end,
         connections,
     })
+}
+
+/// What the acceptance of connections needs.
+#[derive(Clone)]
+struct Accepting {
+    queue: turns::Queue,
+    connections: Arc<AtomicU64>,
+    peers: Arc<AtomicU64>,
+    connections_max: u64,
+    stopping: session::Stopping,
 }
 
 /// Has the turn thread look at the clock and at gaps to tell, call or no call.

@@ -8,18 +8,19 @@
     reason = "this crate is tests"
 )]
 
+pub mod front;
 pub mod model;
 pub mod parsers;
 pub mod processes;
 pub mod world;
 
-use std::{net::UdpSocket, path::Path};
+use std::path::Path;
 
 use martlet::{Client, Cost, NewInvite, NewProfile};
 use martlet_proto::{card::Uses, invite::Invite, link::RelayLink};
 use martlet_server::{
     identity::Identity,
-    serve::{Running, Serving, serve},
+    serve::{Running, Serving, Sockets, serve},
     store::segments::{Options, Segments},
 };
 use tempfile::TempDir;
@@ -52,14 +53,14 @@ impl Relay {
 
     /// Starts it again, on the same port and store.
     pub fn restart(&mut self) {
-        let socket = UdpSocket::bind(("127.0.0.1", self.port)).unwrap();
-        self.port = socket.local_addr().unwrap().port();
+        let sockets = Sockets::bind(&[([127, 0, 0, 1], self.port).into()]).unwrap();
+        self.port = sockets.udp[0].local_addr().unwrap().port();
         let options = Options {
             floor_bytes: 0,
             ..Options::default()
         };
         let (store, _) = Segments::open(self.dir.path(), options).unwrap();
-        self.running = Some(serve(vec![socket], store, &self.identity, &Serving::default()).unwrap());
+        self.running = Some(serve(sockets, store, &self.identity, &Serving::default()).unwrap());
     }
 
     /// Stops it cleanly.

@@ -34,7 +34,7 @@ use martlet_proto::{
     Secret, Time,
     case::RescueSeeds,
     letter::{Body, Letter, LetterId},
-    link::{Pin, RelayAddress},
+    link::{Door, Pin, RelayAddress},
 };
 use martlet_tests::{
     processes::{Daemon, World},
@@ -408,6 +408,7 @@ fn many() -> Vec<u8> {
     let relay = RelayAddress {
         addresses: vec!["192.0.2.1:4433".parse().unwrap()],
         pin: Pin::new([3; 32]),
+        door: Door::new([4; 8]),
     };
     let owner = Owner {
         name: "Amal".into(),

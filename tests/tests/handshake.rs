@@ -10,10 +10,11 @@
 
 use std::sync::Arc;
 
-use martlet::link::{Connect, LinkError, quic::Quic};
+use martlet::link::{Connect, LinkError, quic::Quic, tcp::Tcp};
 use martlet_proto::{
-    frame::{ALPN, Request, ToRelay, VERSION},
-    link::{Pin, RelayAddress},
+    Day,
+    frame::{ALPN, Request, ToClient, ToRelay, VERSION},
+    link::{Door, Pin, RelayAddress},
 };
 use martlet_tests::Relay;
 use rustls::{
@@ -21,6 +22,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
+use tokio::io::AsyncReadExt;
 
 fn provider(group: &'static dyn rustls::crypto::SupportedKxGroup) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
@@ -123,16 +125,56 @@ async fn our_link_negotiates_the_hybrid_with_a_relay_that_takes_nothing_else() {
     let addresses = vec![server.local_addr().unwrap().into()];
     let accepted = tokio::spawn(async move {
         let connection = server.accept().await.unwrap().await.unwrap();
+        let (mut send, _receive) = connection.accept_bi().await.unwrap();
+        let mut hello = Vec::new();
+        let (version, day) = (VERSION, Day(20_000));
+        ToClient::Hello { version, day }.encode(Request(0), &mut hello);
+        send.write_all(&hello).await.unwrap();
         connection.closed().await;
     });
     let right = Quic::new()
         .connect(&RelayAddress {
             addresses: addresses.clone(),
             pin,
+            door: Door::new([4; 8]),
         })
         .await;
     drop(right.unwrap());
     accepted.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tcp_our_link_says_nothing_without_the_hybrid() {
+    let made = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
+    let certificate = made.cert.der().clone();
+    let parsed = rustls::server::ParsedCertificate::try_from(&certificate).unwrap();
+    let pin = Pin::of(&parsed.subject_public_key_info());
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider(aws_lc_rs::kx_group::X25519))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = vec![listener.local_addr().unwrap().into()];
+    let heard = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        said
+    });
+    let relay = RelayAddress {
+        addresses,
+        pin,
+        door: Door::new([4; 8]),
+    };
+    let refused = Tcp::new().connect(&relay).await.err();
+    assert_eq!(refused, Some(LinkError::Unreachable));
+    assert!(heard.await.unwrap().is_empty(), "the door is not told to it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,7 @@ impl Case {
         ];
         people.sort_by_key(|person| person.identity);
         let context = CaseContext {
-            version: 1,
+            version: 2,
             people,
             committer: None,
             homes: vec![Home {

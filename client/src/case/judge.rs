@@ -129,13 +129,14 @@ mod tests {
             .collect();
         people.sort_by_key(|person| person.identity);
         CaseContext {
-            version: 1,
+            version: 2,
             people,
             committer: committer.map(|me| *me.leaf_public()),
             homes: vec![Home {
                 relay: RelayAddress {
                     addresses: vec!["192.0.2.1:4433".parse().unwrap()],
                     pin: martlet_proto::link::Pin::new([1; 32]),
+                    door: martlet_proto::link::Door::new([4; 8]),
                 },
                 admission: None,
             }],

@@ -74,9 +74,10 @@ fn pair(entropy: &mut Entropy) -> (Side, Side) {
     let relay = RelayAddress {
         addresses: vec!["192.0.2.1:4433".parse().unwrap()],
         pin: Pin::new([1; 32]),
+        door: martlet_proto::link::Door::new([4; 8]),
     };
     let context = CaseContext {
-        version: 1,
+        version: 2,
         people,
         committer: Some(*ines.leaf_public()),
         homes: vec![Home {
@@ -211,6 +212,7 @@ fn a_case_stays_where_the_relay_that_it_was_to_move_to_is_not_there() {
         relay: RelayAddress {
             addresses: vec!["192.0.2.2:4433".parse().unwrap()],
             pin: Pin::new([2; 32]),
+            door: martlet_proto::link::Door::new([4; 8]),
         },
         admission: None,
     };

@@ -65,7 +65,14 @@ impl Client {
         let queued = match self.link_of(&case).await {
             Ok(link) => {
                 self.look_again(&case)?;
-                let uploaded = self.upload(&case, &id, link.as_ref(), progress).await;
+                let mut uploaded = self.upload(&case, &id, link.as_ref(), progress).await;
+                if matches!(uploaded, Err(Error::Unreachable)) && link.is_closed() {
+                    // Its road may have died. The next link is made on the other one.
+                    uploaded = match self.link_of(&case).await {
+                        Ok(link) => self.upload(&case, &id, link.as_ref(), progress).await,
+                        Err(error) => Err(error),
+                    };
+                }
                 match uploaded {
                     Ok(()) => self.deliver(&case, &id).await?,
                     Err(Error::Unreachable) => true,
@@ -244,14 +251,20 @@ impl Client {
         };
         let mut failed = Error::NotFound(Missing::Expired);
         for relay in relays {
-            let stream = match self.link_for(&case, &relay).await {
-                Ok(link) => link.stream().await?,
+            let link = match self.link_for(&case, &relay).await {
+                Ok(link) => link,
                 Err(error) => {
                     failed = error;
                     continue;
                 }
             };
-            match fetch(stream, &id, &manifest, dir, &mut told).await {
+            let mut fetched = fetch(link.stream().await?, &id, &manifest, dir, &mut told).await;
+            if matches!(fetched, Err(Error::Unreachable)) && link.is_closed() {
+                // Its road may have died. The next link is made on the other one.
+                let stream = self.link_for(&case, &relay).await?.stream().await?;
+                fetched = fetch(stream, &id, &manifest, dir, &mut told).await;
+            }
+            match fetched {
                 Err(Error::NotFound(Missing::Expired)) => {}
                 other => return other,
             }

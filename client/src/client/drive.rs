@@ -143,7 +143,14 @@ impl Client {
         self.inner.wake.notify_one();
         self.look_again(id)?;
         let tried = match self.link_of(id).await {
-            Ok(link) => self.drive(id, link.as_ref()).await,
+            Ok(link) => match self.drive(id, link.as_ref()).await {
+                // Its road may have died. The next link is made on the other one.
+                Err(Error::Unreachable) if link.is_closed() => match self.link_of(id).await {
+                    Ok(link) => self.drive(id, link.as_ref()).await,
+                    Err(error) => Err(error),
+                },
+                driven => driven,
+            },
             Err(error) => Err(error),
         };
         let queued = self.is_queued(id, letter)?;
@@ -195,7 +202,13 @@ impl Client {
         while let Some((relay, lane)) = self.next_route(&done).await? {
             done.push((relay.clone(), lane));
             let mut synced = match self.link(&relay, lane).await {
-                Ok(link) => self.sync_route(&relay, lane, link.as_ref()).await,
+                Ok(link) => match self.sync_route(&relay, lane, link.as_ref()).await {
+                    Err(Error::Unreachable) if link.is_closed() => match self.link(&relay, lane).await {
+                        Ok(link) => self.sync_route(&relay, lane, link.as_ref()).await,
+                        Err(error) => Err(error),
+                    },
+                    synced => synced,
+                },
                 Err(error) => Err(error),
             };
             if matches!(synced, Err(Error::Unreachable)) && self.look_elsewhere(&relay, lane).await? {

@@ -1,10 +1,6 @@
 //! Links over QUIC: TLS 1.3 with a hybrid post-quantum key exchange, and the relay's key pinned.
 
-mod pin;
-mod stream;
-
 use std::{
-    future::Future,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
@@ -12,21 +8,29 @@ use std::{
 
 use martlet_proto::{
     frame::ALPN,
-    limits::{ATTEMPT_GAP_MS, CONNECT_SECS_MAX, IDLE_SECS_MAX},
+    limits::{ATTEMPT_GAP_MS, CONNECT_SECS_MAX, IDLE_SECS_MAX, KEEP_ALIVE_SECS},
     link::{Address, Pin, RelayAddress},
 };
-use quinn::{ClientConfig, Endpoint, IdleTimeout, TransportConfig, VarInt};
-use tokio::task::JoinSet;
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream,
+    TransportConfig, VarInt,
+};
 
-use self::stream::Stream;
-use super::{BoxFuture, Connect, Link, LinkError};
+use super::{
+    BoxFuture, Connect, Link, LinkError, pin,
+    race::{race, resolve},
+    roads::Road,
+    stream::{Carrier, Stream},
+};
 
 /// How long all addresses of a relay may take together.
 const CONNECT_WAIT: Duration = Duration::from_secs(CONNECT_SECS_MAX);
 /// How long one address has before the next is tried beside it.
 const ATTEMPT_GAP: Duration = Duration::from_millis(ATTEMPT_GAP_MS);
 /// How often an idle connection shows that it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
+const KEEP_ALIVE: Duration = Duration::from_secs(KEEP_ALIVE_SECS);
+/// The code with which a relay that speaks another version ends a connection. SPEC.md 4.5.
+const OTHER_VERSION: VarInt = VarInt::from_u32(0x13);
 
 /// Makes links over QUIC.
 #[derive(Clone, Default)]
@@ -56,14 +60,23 @@ impl Quic {
         Ok(endpoint)
     }
 
+    /// The first of a relay's addresses at which it says hello.
+    pub(super) async fn reach(&self, relay: &RelayAddress) -> Result<Arc<dyn Road>, LinkError> {
+        let attempts = relay
+            .addresses
+            .iter()
+            .map(|address| self.clone().try_address(address.clone(), relay.pin));
+        race(attempts, ATTEMPT_GAP, CONNECT_WAIT).await
+    }
+
     /// All that a name or number stands for, one beside the other.
-    async fn try_address(self, address: Address, pin: Pin) -> Result<Arc<dyn Link>, LinkError> {
+    async fn try_address(self, address: Address, pin: Pin) -> Result<Arc<dyn Road>, LinkError> {
         let (name, candidates) = resolve(&address).await?;
         let sni = matches!(address, Address::Host(..));
         let attempts = candidates
             .into_iter()
             .map(|candidate| self.clone().attempt(candidate, name.clone(), pin, sni));
-        race(attempts, CONNECT_WAIT).await
+        race(attempts, ATTEMPT_GAP, CONNECT_WAIT).await
     }
 
     async fn attempt(
@@ -72,7 +85,7 @@ impl Quic {
         name: String,
         pin: Pin,
         sni: bool,
-    ) -> Result<Arc<dyn Link>, LinkError> {
+    ) -> Result<Arc<dyn Road>, LinkError> {
         let endpoint = self.endpoint(candidate.is_ipv6())?;
         let (config, verdict) = config(pin, sni)?;
         let connecting = endpoint
@@ -88,11 +101,7 @@ impl Quic {
 
 impl Connect for Quic {
     fn connect<'a>(&'a self, relay: &'a RelayAddress) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>> {
-        let attempts = relay
-            .addresses
-            .iter()
-            .map(|address| self.clone().try_address(address.clone(), relay.pin));
-        Box::pin(race(attempts, CONNECT_WAIT))
+        Box::pin(async move { Ok(self.reach(relay).await? as Arc<dyn Link>) })
     }
 
     fn connect_apart<'a>(
@@ -103,62 +112,9 @@ impl Connect for Quic {
     }
 }
 
-/// The first attempt that succeeds. The next begins when one has failed or [`ATTEMPT_GAP`] has passed (RFC 8305); when
-/// one has succeeded or the time is over, the others are dropped.
-async fn race<T, A>(mut attempts: impl Iterator<Item = A>, wait: Duration) -> Result<T, LinkError>
-where
-    T: Send + 'static,
-    A: Future<Output = Result<T, LinkError>> + Send + 'static,
-{
-    let mut failed = LinkError::Unreachable;
-    let mut running = JoinSet::new();
-    let mut over = std::pin::pin!(tokio::time::sleep(wait));
-    loop {
-        match attempts.next() {
-            Some(attempt) => drop(running.spawn(attempt)),
-            None if running.is_empty() => return Err(failed),
-            None => {}
-        }
-        let ended = tokio::select! {
-            () = &mut over => return Err(failed),
-            ended = tokio::time::timeout(ATTEMPT_GAP, running.join_next()) => ended,
-        };
-        match ended {
-            Ok(Some(Ok(Ok(made)))) => return Ok(made),
-            // That somebody is in between must not be hidden by an address that is down.
-            Ok(Some(Ok(Err(error)))) if failed != LinkError::WrongPin => failed = error,
-            Ok(Some(Ok(Err(_)) | Err(_)) | None) | Err(_) => {}
-        }
-    }
-}
-
-async fn resolve(address: &Address) -> Result<(String, Vec<SocketAddr>), LinkError> {
-    Ok(match address {
-        Address::V4(ip, port) => (ip.to_string(), vec![SocketAddr::from((*ip, *port))]),
-        Address::V6(ip, port) => (ip.to_string(), vec![SocketAddr::from((*ip, *port))]),
-        Address::Host(host, port) => {
-            let found = tokio::net::lookup_host((host.as_str(), *port))
-                .await
-                .map_err(|_| LinkError::Unreachable)?;
-            (host.clone(), found.collect())
-        }
-    })
-}
-
 fn config(pin: Pin, sni: bool) -> Result<(ClientConfig, pin::Verdict), LinkError> {
     let broken = LinkError::Protocol("this program's TLS cannot be set up");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let (verifier, verdict) = pin::verifier(pin, Arc::clone(&provider));
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|_| broken)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.enable_sni = sni;
-    tls.enable_early_data = false;
-    tls.resumption = rustls::client::Resumption::disabled();
+    let (tls, verdict) = pin::config(pin, sni, &[ALPN]).ok_or(broken)?;
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).map_err(|_| broken)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     let mut transport = TransportConfig::default();
@@ -175,51 +131,36 @@ fn config(pin: Pin, sni: bool) -> Result<(ClientConfig, pin::Verdict), LinkError
     Ok((config, verdict))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Carrier for Connection {
+    type Send = SendStream;
+    type Receive = RecvStream;
 
-    type Attempt = BoxFuture<'static, Result<u8, LinkError>>;
-
-    fn silent() -> Attempt {
-        Box::pin(std::future::pending())
+    async fn open(&self) -> Result<(SendStream, RecvStream), LinkError> {
+        self.open_bi().await.map_err(|_| LinkError::Unreachable)
     }
 
-    fn ended(how: Result<u8, LinkError>) -> Attempt {
-        Box::pin(std::future::ready(how))
+    fn close(&self, code: u32) {
+        Connection::close(self, VarInt::from_u32(code), b"");
     }
 
-    /// Longer than any test may last: what needs it to be over never ends.
-    const NEVER: Duration = Duration::from_secs(1 << 20);
-
-    #[tokio::test]
-    async fn a_silent_address_does_not_keep_the_others_waiting() {
-        let attempts = [
-            silent(),
-            ended(Err(LinkError::Unreachable)),
-            silent(),
-            ended(Ok(4)),
-        ];
-        assert_eq!(race(attempts.into_iter(), NEVER).await, Ok(4));
+    fn over(&self) -> Option<LinkError> {
+        Some(match self.close_reason()? {
+            ConnectionError::ApplicationClosed(closed) if closed.error_code == OTHER_VERSION => {
+                LinkError::Protocol("it speaks another version; update this program")
+            }
+            _ => LinkError::Unreachable,
+        })
     }
 
-    #[tokio::test]
-    async fn all_addresses_together_have_one_deadline() {
-        let attempts = [ended(Err(LinkError::WrongPin)), silent(), silent()];
-        let failed = race(attempts.into_iter(), ATTEMPT_GAP).await;
-        assert_eq!(failed, Err(LinkError::WrongPin));
+    async fn closed(&self) {
+        Connection::closed(self).await;
     }
 
-    #[tokio::test]
-    async fn a_wrong_key_is_told_though_other_addresses_are_down() {
-        let attempts = [
-            ended(Err(LinkError::WrongPin)),
-            ended(Err(LinkError::Unreachable)),
-        ];
-        assert_eq!(race(attempts.into_iter(), NEVER).await, Err(LinkError::WrongPin));
-        assert_eq!(
-            race([ended(Err(LinkError::Unreachable))].into_iter(), NEVER).await,
-            Err(LinkError::Unreachable)
-        );
+    fn heard(&self) -> u64 {
+        self.stats().udp_rx.datagrams
+    }
+
+    fn path(&self) -> &'static str {
+        "quic"
     }
 }

@@ -4,22 +4,25 @@ use std::{
     net::UdpSocket,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use martlet_proto::limits::{IDLE_SECS_MAX, STREAMS_MAX};
-use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    Connection, Endpoint, EndpointConfig, IdleTimeout, SendStream, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
+};
 
 use super::{
-    ServeError,
-    session::{self, Stopping},
+    Accepting, ServeError,
+    session::{Carrier, Outward, Session, Stopping},
     turns::Queue,
 };
 use crate::{
     identity::{Identity, IdentityError},
-    relay::Peer,
+    relay::{Peer, Stream},
 };
 
 /// The code with which a relay that stops closes its connections.
@@ -46,8 +49,9 @@ fn transport() -> Result<TransportConfig, IdentityError> {
 }
 
 pub(super) fn endpoint(socket: UdpSocket, identity: &Identity) -> Result<Endpoint, ServeError> {
-    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(identity.tls()?)
-        .map_err(|_| IdentityError::Damaged)?;
+    let crypto =
+        quinn::crypto::rustls::QuicServerConfig::try_from(identity.tls(&[martlet_proto::frame::ALPN])?)
+            .map_err(|_| IdentityError::Damaged)?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()?));
     config.migration(true);
@@ -58,15 +62,6 @@ pub(super) fn endpoint(socket: UdpSocket, identity: &Identity) -> Result<Endpoin
         Arc::new(TokioRuntime),
     )
     .map_err(ServeError::Socket)
-}
-
-/// What the acceptance of connections needs.
-pub(super) struct Accepting {
-    pub(super) queue: Queue,
-    pub(super) connections: Arc<AtomicU64>,
-    pub(super) peers: Arc<AtomicU64>,
-    pub(super) connections_max: u64,
-    pub(super) stopping: Stopping,
 }
 
 /// Accepts and serves connections until the relay stops; then ends when their last answers have been written.
@@ -103,9 +98,46 @@ pub(super) async fn accept(endpoint: Endpoint, mut with: Accepting) {
             handshakes.fetch_sub(1, Ordering::Relaxed);
             let Ok(Ok(connection)) = shaken else { return };
             connections.fetch_add(1, Ordering::Relaxed);
-            session::run(connection, peer, queue, stopping).await;
+            run(connection, peer, queue, stopping).await;
             connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
     while sessions.join_next().await.is_some() {}
+}
+
+/// Serves a connection until it ends, or the relay stops and its last answers have been written.
+async fn run(connection: Connection, peer: Peer, queue: Queue, mut stopping: Stopping) {
+    let session = Session::new(connection.clone(), peer, queue.clone(), stopping.clone());
+    let mut streams = tokio::task::JoinSet::new();
+    let mut number = 0u64;
+    loop {
+        tokio::select! {
+            accepted = connection.accept_bi() => {
+                let Ok((send, receive)) = accepted else { break };
+                streams.spawn(session.clone().stream(Stream(number), send, receive));
+                number = number.saturating_add(1);
+            }
+            Some(_) = streams.join_next(), if !streams.is_empty() => {}
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+            () = queue.ended() => break,
+        }
+    }
+    while streams.join_next().await.is_some() {}
+    connection.close(GOING_AWAY, b"the relay stops");
+}
+
+impl Carrier for Connection {
+    fn close(&self, code: u32, reason: &'static str) {
+        Connection::close(self, VarInt::from_u32(code), reason.as_bytes());
+    }
+
+    async fn closed(&self) {
+        Connection::closed(self).await;
+    }
+}
+
+impl Outward for SendStream {
+    async fn arrived(&mut self) {
+        let _ = self.stopped().await;
+    }
 }

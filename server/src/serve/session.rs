@@ -1,18 +1,19 @@
-//! One connection: streams of frames in, streams of frames out.
+//! One connection: streams of frames in, streams of frames out, over whatever carries them.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use martlet_proto::{
     call::Action,
     frame::{self, FrameError, LENGTH_BYTES, Request, ToClient, ToRelay, VERSION},
     limits::IN_FLIGHT_MAX,
 };
-use quinn::{Connection, ReadExactError, RecvStream, SendStream, VarInt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+};
 
 use super::{
     now,
-    quic::GOING_AWAY,
     turns::{Frames, Held, Job, Outgoing, Queue, incarnation, outlet},
 };
 use crate::relay::{From, Input, Peer, Stream};
@@ -54,84 +55,85 @@ impl std::convert::From<FrameError> for End {
 /// Whether the relay stops.
 pub(super) type Stopping = watch::Receiver<bool>;
 
+/// What carries the streams of one connection.
+pub(super) trait Carrier: Clone + Send + Sync + 'static {
+    /// Ends the connection; tells a code of SPEC.md 4.5 and a reason, if it can tell any.
+    fn close(&self, code: u32, reason: &'static str);
+
+    /// Waits until the connection is over.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// The relay's half of a stream.
+pub(super) trait Outward: AsyncWrite + Unpin + Send + 'static {
+    /// After the end was written: waits until the client has all of it, or is gone.
+    fn arrived(&mut self) -> impl Future<Output = ()> + Send;
+}
+
 /// What the streams of a connection share.
 #[derive(Clone)]
-struct Shared {
-    connection: Connection,
+pub(super) struct Session<C> {
+    carrier: C,
     peer: Peer,
     queue: Queue,
     pages: Arc<Semaphore>,
     stopping: Stopping,
 }
 
-/// Serves a connection until it ends, or the relay stops and its last answers have been written.
-pub(super) async fn run(connection: Connection, peer: Peer, queue: Queue, mut stopping: Stopping) {
-    let shared = Shared {
-        connection: connection.clone(),
-        peer,
-        queue,
-        pages: Arc::new(Semaphore::new(PAGES_MAX)),
-        stopping: stopping.clone(),
-    };
-    let mut streams = tokio::task::JoinSet::new();
-    let mut number = 0u64;
-    loop {
-        tokio::select! {
-            accepted = connection.accept_bi() => {
-                let Ok((send, receive)) = accepted else { break };
-                let stream = Stream(number);
-                number = number.saturating_add(1);
-                streams.spawn(serve_stream(shared.clone(), stream, send, receive));
+impl<C: Carrier> Session<C> {
+    pub(super) fn new(carrier: C, peer: Peer, queue: Queue, stopping: Stopping) -> Self {
+        Self {
+            carrier,
+            peer,
+            queue,
+            pages: Arc::new(Semaphore::new(PAGES_MAX)),
+            stopping,
+        }
+    }
+
+    /// Serves one stream until it ends, or the relay stops and its last answers have been written.
+    pub(super) async fn stream<O: Outward, I: AsyncRead + Unpin + Send>(
+        mut self,
+        stream: Stream,
+        send: O,
+        mut receive: I,
+    ) {
+        let (outlet, answers, pushes) = outlet(IN_FLIGHT_MAX.saturating_add(2));
+        let greetings = outlet.answers.clone();
+        let begin = Job::Begin(self.peer, stream, outlet);
+        if self.queue.send(begin).await.is_err() {
+            return;
+        }
+        let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let writer = tokio::spawn(write(send, answers, pushes, Arc::clone(&places)));
+        let (mut stopping, queue) = (self.stopping.clone(), self.queue.clone());
+        let end = tokio::select! {
+            end = read(&mut self, stream, &mut receive, &greetings, &places) => end,
+            _ = stopping.wait_for(|stopping| *stopping) => End::Finished,
+            () = queue.ended() => End::Finished,
+        };
+        if let End::Broken { code, reason } = end {
+            self.carrier.close(code, reason);
+        } else {
+            // Whoever finished asking still gets the answers.
+            let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
+            tokio::select! {
+                _ = places.acquire_many(all) => {}
+                () = self.carrier.closed() => {}
+                () = queue.ended() => {}
             }
-            Some(_) = streams.join_next(), if !streams.is_empty() => {}
-            _ = stopping.wait_for(|stopping| *stopping) => break,
-            () = shared.queue.ended() => break,
         }
+        drop(greetings);
+        let closed = Input::Closed(self.peer, stream);
+        let _ = self.queue.send(Job::Input(closed, Held::default())).await;
+        let _ = writer.await;
     }
-    while streams.join_next().await.is_some() {}
-    connection.close(GOING_AWAY, b"the relay stops");
 }
 
-async fn serve_stream(mut shared: Shared, stream: Stream, send: SendStream, mut receive: RecvStream) {
-    let (outlet, answers, pushes) = outlet(IN_FLIGHT_MAX.saturating_add(2));
-    let greetings = outlet.answers.clone();
-    if shared
-        .queue
-        .send(Job::Begin(shared.peer, stream, outlet))
-        .await
-        .is_err()
-    {
-        return;
-    }
-    let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-    let writer = tokio::spawn(write(send, answers, pushes, Arc::clone(&places)));
-    let (mut stopping, queue) = (shared.stopping.clone(), shared.queue.clone());
-    let end = tokio::select! {
-        end = read(&mut shared, stream, &mut receive, &greetings, &places) => end,
-        _ = stopping.wait_for(|stopping| *stopping) => End::Finished,
-        () = queue.ended() => End::Finished,
-    };
-    if let End::Broken { code, reason } = end {
-        shared.connection.close(VarInt::from_u32(code), reason.as_bytes());
-    } else {
-        // Whoever finished asking still gets the answers.
-        let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
-        tokio::select! {
-            _ = places.acquire_many(all) => {}
-            _ = shared.connection.closed() => {}
-            () = queue.ended() => {}
-        }
-    }
-    drop(greetings);
-    let closed = Input::Closed(shared.peer, stream);
-    let _ = shared.queue.send(Job::Input(closed, Held::default())).await;
-    let _ = writer.await;
-}
-
-async fn read(
-    shared: &mut Shared,
+async fn read<C, I: AsyncRead + Unpin>(
+    shared: &mut Session<C>,
     stream: Stream,
-    receive: &mut RecvStream,
+    receive: &mut I,
     greetings: &mpsc::Sender<Outgoing>,
     places: &Arc<Semaphore>,
 ) -> End {
@@ -158,6 +160,8 @@ async fn read(
                 place.forget();
             }
             ToRelay::Hello { .. } => {
+                // Where no code is told, this tells it.
+                let _ = greetings.send(hello(request)).await;
                 return End::Broken {
                     code: WRONG_VERSION,
                     reason: "the relay speaks another version",
@@ -212,20 +216,19 @@ async fn page(pages: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(pages).acquire_owned().await.ok()
 }
 
-async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToRelay, usize), End> {
+async fn next_frame<I: AsyncRead + Unpin>(receive: &mut I) -> Result<(Request, ToRelay, usize), End> {
     let mut field = [0; LENGTH_BYTES];
-    match receive.read_exact(&mut field).await {
-        Ok(()) => {}
-        Err(ReadExactError::FinishedEarly(0)) | Err(ReadExactError::ReadError(_)) => {
-            return Err(End::Finished);
-        }
-        Err(ReadExactError::FinishedEarly(_)) => return Err(FrameError::Length.into()),
+    let Some((first, rest)) = field.split_first_mut() else {
+        return Err(End::Finished);
+    };
+    match receive.read(std::slice::from_mut(first)).await {
+        Ok(1) => {}
+        Ok(_) | Err(_) => return Err(End::Finished),
     }
+    receive.read_exact(rest).await.map_err(cut)?;
     let mut bytes = vec![0; frame::length(field)?];
     match tokio::time::timeout(FRAME_WAIT, receive.read_exact(&mut bytes)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(ReadExactError::FinishedEarly(_))) => return Err(FrameError::Length.into()),
-        Ok(Err(ReadExactError::ReadError(_))) => return Err(End::Finished),
+        Ok(read) => drop(read.map_err(cut)?),
         Err(_) => {
             return Err(End::Broken {
                 code: 0x15,
@@ -237,8 +240,16 @@ async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToRelay, usize
     Ok((request, message, bytes.len()))
 }
 
+/// Within a frame.
+fn cut(error: std::io::Error) -> End {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => FrameError::Length.into(),
+        _ => End::Finished,
+    }
+}
+
 /// Writes what comes, as much at a time as there is. Answers go before pushes.
-async fn write(mut send: SendStream, mut answers: Frames, mut pushes: Frames, places: Arc<Semaphore>) {
+async fn write<O: Outward>(mut send: O, mut answers: Frames, mut pushes: Frames, places: Arc<Semaphore>) {
     let mut buffer = Vec::new();
     let mut pages = Vec::new();
     loop {
@@ -276,8 +287,8 @@ async fn write(mut send: SendStream, mut answers: Frames, mut pushes: Frames, pl
         buffer.clear();
         buffer.shrink_to(4 << 10);
     }
-    if send.finish().is_ok() {
+    if send.shutdown().await.is_ok() {
         // Until then a connection that closes would take the last answers with it.
-        let _ = tokio::time::timeout(LAST_WAIT, send.stopped()).await;
+        let _ = tokio::time::timeout(LAST_WAIT, send.arrived()).await;
     }
 }

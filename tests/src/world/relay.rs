@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc};
 use martlet_proto::{
     Admission, Answer, Call, ChannelId, Day, Envelope, Kind, Refusal, Secret, Seq, Slot, Time,
     frame::Request,
-    link::{Pin, RelayAddress},
+    link::{Door, Pin, RelayAddress},
 };
 use martlet_server::{
     Effect, Input, Peer, Relay, Store,
@@ -125,6 +125,7 @@ impl RelaySide {
             address: RelayAddress {
                 addresses: vec!["relay.example:4433".parse().unwrap()],
                 pin: Pin::new([1; 32]),
+                door: Door::new([4; 8]),
             },
             admission,
         }

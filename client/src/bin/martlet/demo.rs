@@ -1,12 +1,12 @@
 //! `martlet demo`: a relay, a client and counsel in a temporary folder; a whole case, told step by step.
 
-use std::{net::UdpSocket, path::Path};
+use std::path::Path;
 
 use martlet::{Client, Cost, Error, NewCase, NewInvite, NewProfile, Which};
 use martlet_proto::{card::Uses, invite::Invite};
 use martlet_server::{
     identity::Identity,
-    serve::{Running, Serving, serve},
+    serve::{Running, Serving, Sockets, serve},
     store::segments::{Options, Segments},
 };
 use serde_json::json;
@@ -79,8 +79,8 @@ fn start_relay(dir: &Path) -> Result<Running, Failure> {
     };
     let (store, _) =
         Segments::open(dir, options).map_err(|_| Error::Internal("the relay's store did not open"))?;
-    let socket = UdpSocket::bind("127.0.0.1:0").map_err(Error::File)?;
-    Ok(serve(vec![socket], store, &identity, &Serving::default()).map_err(internal)?)
+    let sockets = Sockets::bind(&[([127, 0, 0, 1], 0).into()]).map_err(Error::File)?;
+    Ok(serve(sockets, store, &identity, &Serving::default()).map_err(internal)?)
 }
 
 async fn whole_case(folder: &Path, relay: &Running, telling: &mut Telling<'_>) -> Result<(), Failure> {

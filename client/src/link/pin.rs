@@ -7,8 +7,11 @@ use std::sync::{
 
 use martlet_proto::link::Pin;
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
@@ -22,6 +25,24 @@ impl Verdict {
     }
 }
 
+/// TLS 1.3 only, hybrid post-quantum key exchange first, nothing remembered from one connection to the next; `None`
+/// if this program's TLS cannot be set up.
+pub(super) fn config(pin: Pin, sni: bool, protocols: &[&[u8]]) -> Option<(ClientConfig, Verdict)> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let (verifier, verdict) = verifier(pin, Arc::clone(&provider));
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .ok()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    tls.enable_sni = sni;
+    tls.enable_early_data = false;
+    tls.resumption = Resumption::disabled();
+    Some((tls, verdict))
+}
+
 #[derive(Debug)]
 struct Verifier {
     pin: Pin,
@@ -29,7 +50,7 @@ struct Verifier {
     wrong: Arc<AtomicBool>,
 }
 
-pub(super) fn verifier(pin: Pin, provider: Arc<CryptoProvider>) -> (Arc<dyn ServerCertVerifier>, Verdict) {
+fn verifier(pin: Pin, provider: Arc<CryptoProvider>) -> (Arc<dyn ServerCertVerifier>, Verdict) {
     let wrong = Arc::new(AtomicBool::new(false));
     (
         Arc::new(Verifier {

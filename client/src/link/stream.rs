@@ -1,7 +1,8 @@
-//! A stream of frames: a writer that gathers, a reader that hands out.
+//! A stream of frames over whatever carries it: a writer that gathers, a reader that hands out.
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -14,21 +15,48 @@ use martlet_proto::{
     call::Slots,
     frame::{self, FrameError, LENGTH_BYTES, Request, ToClient, ToRelay, VERSION},
     limits::{
-        ANSWER_SECS_MAX, DOCUMENT_ANSWER_SECS_MAX, FOLLOWS_MAX, IN_FLIGHT_MAX, PUSHES_WAITING_MAX,
-        WRITE_BYTES_MAX,
+        ANSWER_SECS_MAX, DOCUMENT_ANSWER_SECS_MAX, FOLLOWS_MAX, IN_FLIGHT_MAX, LISTEN_GAP_MS,
+        PUSHES_WAITING_MAX, WRITE_BYTES_MAX,
     },
 };
-use quinn::{Connection, ReadExactError, RecvStream, SendStream, VarInt};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
+use super::roads::Road;
 use crate::link::{BoxFuture, Link, LinkError, Push, Pushes};
 
-/// The code with which a relay that speaks another version ends a connection. SPEC.md 4.5.
-const OTHER_VERSION: VarInt = VarInt::from_u32(0x13);
-const CLOSED: VarInt = VarInt::from_u32(0);
+const CLOSED: u32 = 0;
+/// How often whoever waits for an answer looks whether the relay is still heard of.
+const LISTEN_GAP: Duration = Duration::from_millis(LISTEN_GAP_MS);
+
+/// What carries the streams of one connection.
+pub(super) trait Carrier: Clone + Send + Sync + 'static {
+    /// The way out of a stream.
+    type Send: AsyncWrite + Unpin + Send + 'static;
+    /// The way in.
+    type Receive: AsyncRead + Unpin + Send + 'static;
+
+    /// A new stream.
+    fn open(&self) -> impl Future<Output = Result<(Self::Send, Self::Receive), LinkError>> + Send;
+
+    /// Ends the connection; tells a code of SPEC.md 4.5, if it can tell any.
+    fn close(&self, code: u32);
+
+    /// Why the connection is over, if it is.
+    fn over(&self) -> Option<LinkError>;
+
+    /// Waits until the connection is over.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
+
+    /// A count that grows with whatever comes from the other side.
+    fn heard(&self) -> u64;
+
+    /// Which way it is.
+    fn path(&self) -> &'static str;
+}
 
 /// A call that was sent. It holds its place until the relay answers, though nobody may wait for that any more.
 struct Asked {
@@ -46,8 +74,8 @@ struct Waiting {
     over: Option<LinkError>,
 }
 
-struct Shared {
-    connection: Connection,
+struct Shared<C: Carrier> {
+    carrier: C,
     waiting: Mutex<Waiting>,
     outgoing: mpsc::Sender<(Request, ToRelay)>,
     /// Follows that are over; apart, for a follow may end when there is no room among the calls.
@@ -56,33 +84,45 @@ struct Shared {
     places: Arc<Semaphore>,
     /// Whether the connection ends with this stream.
     whole: bool,
+    /// Whether the relay said hello.
+    greeted: watch::Sender<bool>,
+    /// How often nothing was heard though an answer was waited for.
+    doubts: watch::Sender<u64>,
 }
 
 /// One stream of a connection.
-pub(super) struct Stream {
-    shared: Arc<Shared>,
+pub(super) struct Stream<C: Carrier> {
+    shared: Arc<Shared<C>>,
     reading: JoinHandle<()>,
 }
 
-impl Stream {
-    pub(super) async fn open(connection: Connection) -> Result<Self, LinkError> {
-        Self::begin(connection, true).await
+impl<C: Carrier> Stream<C> {
+    /// The first stream of a connection, on which the relay has said hello: a way that shakes hands and then falls
+    /// silent is none.
+    pub(super) async fn open(carrier: C) -> Result<Self, LinkError> {
+        let stream = Self::begin(carrier, true, watch::Sender::new(0)).await?;
+        let mut greeted = stream.shared.greeted.subscribe();
+        let _ = greeted.wait_for(|greeted| *greeted).await;
+        stream.shared.waiting().map(drop)?;
+        Ok(stream)
     }
 
-    async fn begin(connection: Connection, whole: bool) -> Result<Self, LinkError> {
-        let (send, receive) = connection.open_bi().await.map_err(|_| LinkError::Unreachable)?;
+    async fn begin(carrier: C, whole: bool, doubts: watch::Sender<u64>) -> Result<Self, LinkError> {
+        let (send, receive) = carrier.open().await?;
         let (outgoing, frames) = mpsc::channel(IN_FLIGHT_MAX.saturating_mul(2));
         let hello = (Request(0), ToRelay::Hello { version: VERSION });
         outgoing.send(hello).await.map_err(|_| LinkError::Unreachable)?;
         let (unfollows, ended) = mpsc::channel(FOLLOWS_MAX);
         let shared = Arc::new(Shared {
-            connection,
+            carrier,
             waiting: Mutex::default(),
             outgoing,
             unfollows,
             next: AtomicU32::new(1),
             places: Arc::new(Semaphore::new(IN_FLIGHT_MAX.saturating_sub(1))),
             whole,
+            greeted: watch::Sender::new(false),
+            doubts,
         });
         // The writer is over when what was queued is written and the last of the queue's senders is gone: a frame that
         // it left half written would break the protocol.
@@ -92,16 +132,16 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl<C: Carrier> Drop for Stream<C> {
     fn drop(&mut self) {
         self.reading.abort();
         if self.shared.whole {
-            self.shared.connection.close(CLOSED, b"");
+            self.shared.carrier.close(CLOSED);
         }
     }
 }
 
-impl Shared {
+impl<C: Carrier> Shared<C> {
     fn waiting(&self) -> Result<std::sync::MutexGuard<'_, Waiting>, LinkError> {
         let waiting = self.waiting.lock().map_err(|_| LinkError::Unreachable)?;
         match waiting.over {
@@ -131,14 +171,27 @@ impl Shared {
         } else {
             DOCUMENT_ANSWER_SECS_MAX
         };
-        match tokio::time::timeout(Duration::from_secs(wait_secs), answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(LinkError::Unreachable),
-            Err(_) => {
+        tokio::select! {
+            answer = answered => answer.unwrap_or(Err(LinkError::Unreachable)),
+            () = tokio::time::sleep(Duration::from_secs(wait_secs)) => {
                 // A relay that does not answer is as good as gone.
-                self.connection.close(CLOSED, b"");
+                self.carrier.close(CLOSED);
                 Err(LinkError::Unreachable)
             }
+            () = self.listen() => Err(LinkError::Unreachable),
+        }
+    }
+
+    /// Raises a doubt whenever nothing at all was heard for [`LISTEN_GAP`]. Never ends.
+    async fn listen(&self) {
+        let mut heard = self.carrier.heard();
+        loop {
+            tokio::time::sleep(LISTEN_GAP).await;
+            let since = self.carrier.heard();
+            if since == heard {
+                self.doubts.send_modify(|doubts| *doubts = doubts.wrapping_add(1));
+            }
+            heard = since;
         }
     }
 
@@ -152,6 +205,7 @@ impl Shared {
             ToClient::Hello { version, .. } if version != VERSION => return Err(LinkError::Version(version)),
             ToClient::Hello { day, .. } => {
                 waiting.day = Some(day);
+                self.greeted.send_replace(true);
                 return Ok(());
             }
             ToClient::Answer(answer) => Ok(answer),
@@ -180,20 +234,16 @@ impl Shared {
             waiting.follows.clear();
         }
         self.places.close();
+        self.greeted.send_replace(true);
         // A connection whose control stream is over is of no use to anybody.
         if self.whole {
-            self.connection.close(CLOSED, b"");
+            self.carrier.close(CLOSED);
         }
     }
 
     /// Why nothing comes any more.
     fn over(&self) -> LinkError {
-        match self.connection.close_reason() {
-            Some(quinn::ConnectionError::ApplicationClosed(closed)) if closed.error_code == OTHER_VERSION => {
-                LinkError::Protocol("it speaks another version; update this program")
-            }
-            Some(_) | None => LinkError::Unreachable,
-        }
+        self.carrier.over().unwrap_or(LinkError::Unreachable)
     }
 }
 
@@ -208,8 +258,8 @@ impl Waiting {
     }
 }
 
-async fn write(
-    mut send: SendStream,
+async fn write<O: AsyncWrite + Unpin>(
+    mut send: O,
     mut frames: mpsc::Receiver<(Request, ToRelay)>,
     mut ended: mpsc::Receiver<Request>,
 ) {
@@ -234,10 +284,10 @@ async fn write(
         }
         buffer.clear();
     }
-    let _ = send.finish();
+    let _ = send.shutdown().await;
 }
 
-async fn read(mut receive: RecvStream, shared: std::sync::Weak<Shared>) {
+async fn read<C: Carrier>(mut receive: C::Receive, shared: std::sync::Weak<Shared<C>>) {
     loop {
         let frame = next_frame(&mut receive).await;
         let Some(shared) = shared.upgrade() else { return };
@@ -245,16 +295,14 @@ async fn read(mut receive: RecvStream, shared: std::sync::Weak<Shared>) {
             Ok((request, message)) => shared.take(request, message),
             Err(Broken::Over) => Err(shared.over()),
             Err(Broken::Frame(error)) => {
-                shared
-                    .connection
-                    .close(VarInt::from_u32(error.code()), b"a frame is malformed");
+                shared.carrier.close(error.code());
                 Err(LinkError::Protocol("its frames are malformed"))
             }
         };
         if let Err(error) = taken {
             shared.end(error);
             if error != LinkError::Unreachable {
-                shared.connection.close(CLOSED, b"");
+                shared.carrier.close(CLOSED);
             }
             return;
         }
@@ -267,48 +315,57 @@ enum Broken {
 }
 
 /// Within a frame.
-impl From<ReadExactError> for Broken {
-    fn from(error: ReadExactError) -> Self {
-        match error {
-            ReadExactError::FinishedEarly(_) => Self::Frame(FrameError::Length),
-            ReadExactError::ReadError(_) => Self::Over,
+impl From<std::io::Error> for Broken {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Self::Frame(FrameError::Length),
+            _ => Self::Over,
         }
     }
 }
 
-async fn next_frame(receive: &mut RecvStream) -> Result<(Request, ToClient), Broken> {
+async fn next_frame<I: AsyncRead + Unpin>(receive: &mut I) -> Result<(Request, ToClient), Broken> {
     let mut field = [0; LENGTH_BYTES];
-    receive
-        .read_exact(&mut field)
-        .await
-        .map_err(|error| match error {
-            ReadExactError::FinishedEarly(0) => Broken::Over,
-            cut => Broken::from(cut),
-        })?;
+    let (first, rest) = field.split_at_mut(1);
+    match receive.read(first).await {
+        Ok(1) => {}
+        Ok(_) | Err(_) => return Err(Broken::Over),
+    }
+    receive.read_exact(rest).await?;
     let mut bytes = vec![0; frame::length(field).map_err(Broken::Frame)?];
     receive.read_exact(&mut bytes).await?;
     ToClient::decode(&bytes).map_err(Broken::Frame)
 }
 
 /// Ends a follow when it is dropped.
-struct Unfollow {
-    shared: Arc<Shared>,
+struct Unfollow<C: Carrier> {
+    shared: Arc<Shared<C>>,
     request: Request,
 }
 
-impl Drop for Unfollow {
+impl<C: Carrier> Drop for Unfollow<C> {
     fn drop(&mut self) {
         if let Ok(mut waiting) = self.shared.waiting() {
             waiting.follows.remove(&self.request);
         }
         // So many ends that the relay did not take: it does not read any more.
         if self.shared.unfollows.try_send(self.request).is_err() {
-            self.shared.connection.close(CLOSED, b"");
+            self.shared.carrier.close(CLOSED);
         }
     }
 }
 
-impl Link for Stream {
+impl<C: Carrier> Road for Stream<C> {
+    fn doubts(&self) -> watch::Receiver<u64> {
+        self.shared.doubts.subscribe()
+    }
+
+    fn heard(&self) -> u64 {
+        self.shared.carrier.heard()
+    }
+}
+
+impl<C: Carrier> Link for Stream<C> {
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Answer, LinkError>> {
         Box::pin(async move { self.shared.ask(self.shared.fresh(), call).await })
     }
@@ -333,7 +390,8 @@ impl Link for Stream {
 
     fn stream(&self) -> BoxFuture<'_, Result<Arc<dyn Link>, LinkError>> {
         Box::pin(async move {
-            let stream = Self::begin(self.shared.connection.clone(), false).await?;
+            let (carrier, doubts) = (self.shared.carrier.clone(), self.shared.doubts.clone());
+            let stream = Self::begin(carrier, false, doubts).await?;
             Ok(Arc::new(stream) as Arc<dyn Link>)
         })
     }
@@ -343,21 +401,21 @@ impl Link for Stream {
     }
 
     fn is_closed(&self) -> bool {
-        self.shared.connection.close_reason().is_some() || self.shared.waiting().is_err()
+        self.shared.carrier.over().is_some() || self.shared.waiting().is_err()
     }
 
     fn closed(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.shared.connection.closed().await;
+            self.shared.carrier.closed().await;
         })
     }
 
     fn close(&self) {
-        self.shared.connection.close(CLOSED, b"");
+        self.shared.carrier.close(CLOSED);
     }
 
     fn path(&self) -> &'static str {
-        "quic"
+        self.shared.carrier.path()
     }
 }
 
