@@ -16,7 +16,6 @@
 //! again: the identity key, and of each case its relay and the seeds of its rescue channels.
 
 #[cfg(feature = "shell")]
-pub mod age;
 mod archived;
 
 use std::{

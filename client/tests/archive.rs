@@ -19,15 +19,13 @@ use std::{
 
 use martlet::{
     Error,
-    archive::{
-        Item, KeptCase, KeptLetter, KeptMember, Owner, Reader, Writer,
-        age::{Opener, Sealer, Unopened, Work},
-    },
+    archive::{Item, KeptCase, KeptLetter, KeptMember, Owner, Reader, Writer},
     entropy::Entropy,
     record::{LetterRecord, Standing},
 };
 use martlet_proto::{
     Admission, Secret, Time,
+    age::{Opener, Random, Sealer, Unopened, Work},
     case::{RescueSeeds, Role},
     letter::{Body, Letter, LetterId},
     limits::ARCHIVE_RECORD_BYTES_MAX,
@@ -40,7 +38,12 @@ const PASSPHRASE: &[u8] = b"a passphrase of its own";
 fn seal(content: &[u8]) -> Vec<u8> {
     let mut entropy = Entropy::from_seed(&Secret::new([7; 32]));
     let work = Work::from_log(1).unwrap();
-    let mut sealer = Sealer::begin(Vec::new(), PASSPHRASE, work, &mut entropy).unwrap();
+    let random = Random {
+        file_key: entropy.secret(),
+        salt: entropy.bytes(),
+        nonce: entropy.bytes(),
+    };
+    let mut sealer = Sealer::begin(Vec::new(), PASSPHRASE, work, &random).unwrap();
     sealer.write_all(content).unwrap();
     sealer.finish().unwrap()
 }

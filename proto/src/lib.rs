@@ -9,6 +9,8 @@
     allow(clippy::arithmetic_side_effects, reason = "tests count on small numbers")
 )]
 
+#[cfg(feature = "age")]
+pub mod age;
 mod armor;
 pub mod call;
 pub mod card;

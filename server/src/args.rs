@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// A relay for sealed letters: it knows no accounts, names, contacts or content.
 #[derive(Debug, Parser)]
-#[command(name = "martletd", version, about)]
+#[command(name = "martletd", version)]
 pub(crate) struct Command {
     /// One JSON object on standard output, and nothing else there.
     #[arg(long, global = true)]
@@ -39,6 +39,18 @@ impl std::fmt::Debug for Probing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Probing(..)")
     }
+}
+
+/// Where the passphrase of a backup comes from; without, it is asked for.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Source {
+    /// Reads the passphrase from a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Reads the passphrase from an open file descriptor.
+    #[arg(long, value_name = "N")]
+    pub(crate) passphrase_fd: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +91,26 @@ pub(crate) enum Verb {
     Restored {
         #[command(flatten)]
         at: Dir,
+    },
+    /// Writes the relay's keys, config and site into one file under a passphrase; never entries.
+    Backup {
+        #[command(flatten)]
+        at: Dir,
+        /// The new file.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Makes a relay's folder of such a file, so that clients find the relay on another machine.
+    Restore {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        #[command(flatten)]
+        at: Dir,
+        #[command(flatten)]
+        source: Source,
     },
     /// Checks keys, store, disk, clock, ports and permissions.
     Doctor {

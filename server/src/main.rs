@@ -1,6 +1,7 @@
 //! `martletd`: the relay's commands. What they print and how they end is a contract: see `README.md`.
 
 mod args;
+mod backup;
 mod checks;
 mod daemon;
 mod local;

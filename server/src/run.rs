@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{Command, Verb},
-    checks, daemon, local, probe,
+    backup, checks, daemon, local, probe,
 };
 
 /// Why a command failed: a stable name, what happened, what to do, and the exit code.
@@ -152,6 +152,8 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Serve { at } => daemon::run(&at.dir, command.json),
         Verb::Probe { probing } => probe::probe(&probing),
         Verb::Link { at } => own_link(&at.dir).map(|link| linked(&link)),
+        Verb::Backup { at, to, source } => backup::backup(&at.dir, &to, &source),
+        Verb::Restore { from, at, source } => backup::restore(&from, &at.dir, &source),
         Verb::Restored { at } => restored(&at.dir),
         Verb::Status { at } => local::status(&at.dir),
         Verb::Doctor { at, accept_clock } => checks::doctor(&at.dir, accept_clock),
@@ -198,7 +200,7 @@ pub(crate) fn say_error(text: &str) {
 }
 
 /// What `init` makes.
-const PARTS: [&str; 6] = [
+pub(crate) const PARTS: [&str; 6] = [
     "martletd.toml",
     "relay.key",
     "relay.cert",
@@ -242,14 +244,7 @@ fn init(dir: &Path, listen: Vec<SocketAddr>, public: Vec<String>) -> Result<Said
 fn make(dir: &Path, config: &Config) -> Result<Identity, Failure> {
     let identity = Identity::generate()?;
     identity.save(dir)?;
-    let (mut store, _) = Segments::open(
-        &dir.join("store"),
-        Options {
-            floor_bytes: 0,
-            ..Options::default()
-        },
-    )?;
-    martlet_server::Store::close(&mut store)?;
+    make_store(dir)?;
     let path = dir.join("martletd.toml");
     let mut file = std::fs::OpenOptions::new()
         .create_new(true)
@@ -261,6 +256,18 @@ fn make(dir: &Path, config: &Config) -> Result<Identity, Failure> {
         .and_then(|()| file.sync_all())
         .map_err(file_failed)?;
     Ok(identity)
+}
+
+/// An empty store.
+pub(crate) fn make_store(dir: &Path) -> Result<(), Failure> {
+    let (mut store, _) = Segments::open(
+        &dir.join("store"),
+        Options {
+            floor_bytes: 0,
+            ..Options::default()
+        },
+    )?;
+    Ok(martlet_server::Store::close(&mut store)?)
 }
 
 fn relay_link(identity: &Identity, public: Vec<Address>, listen: &[SocketAddr]) -> RelayLink {
@@ -278,7 +285,7 @@ fn relay_link(identity: &Identity, public: Vec<Address>, listen: &[SocketAddr]) 
     }
 }
 
-fn linked(link: &RelayLink) -> Said {
+pub(crate) fn linked(link: &RelayLink) -> Said {
     let text = link.to_string();
     Said {
         json: json!({"link": text}),

@@ -7,14 +7,12 @@ use std::{
     path::Path,
 };
 
+use martlet_proto::age::{Opener, Random, Sealer, Unopened, Work};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{Client, Cost, entropy, keep, now};
 use crate::{
-    archive::{
-        Archived, Item, KeptCase, KeptLetter, Owner, Reader, Writer,
-        age::{Opener, Sealer, Unopened, Work},
-    },
+    archive::{Archived, Item, KeptCase, KeptLetter, Owner, Reader, Writer},
     case::record_name,
     error::{Error, Usage},
     me::Me,
@@ -111,7 +109,15 @@ impl Client {
 
     fn fill_archive(&self, file: File, passphrase: &[u8]) -> Result<Kept, Error> {
         let to = BufWriter::new(file);
-        let sealer = Sealer::begin(to, passphrase, Work::STANDARD, &mut entropy()?).map_err(failed)?;
+        let random = {
+            let mut entropy = entropy()?;
+            Random {
+                file_key: entropy.secret(),
+                salt: entropy.bytes(),
+                nonce: entropy.bytes(),
+            }
+        };
+        let sealer = Sealer::begin(to, passphrase, Work::STANDARD, &random).map_err(failed)?;
         let core = self.core()?;
         let profile = core.me.profile();
         let owner = Owner {

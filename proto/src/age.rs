@@ -1,6 +1,6 @@
 //! The age format, version 1, with a passphrase (C2SP `age.md`): what `age` and `rage` open too.
 //!
-//! Only what an archive needs: one scrypt stanza, and the payload in STREAM over ChaCha20-Poly1305 with chunks of 64
+//! Only what an archive and a backup need: one scrypt stanza, and the payload in STREAM over ChaCha20-Poly1305 with chunks of 64
 //! KiB. Whoever reads learns of every changed bit and of a cut end, at the chunk where it is.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
@@ -10,11 +10,10 @@ use chacha20poly1305::{ChaCha20Poly1305, KeyInit, aead::Aead};
 use data_encoding::BASE64_NOPAD;
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
-use martlet_proto::Secret;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::entropy::Entropy;
+use crate::Secret;
 
 const VERSION: &str = "age-encryption.org/v1";
 const STANZA: &str = "-> scrypt ";
@@ -91,6 +90,16 @@ fn payload(file_key: &Secret<16>, nonce: &[u8; NONCE_BYTES]) -> io::Result<Strea
     Ok(StreamBE32::from_aead(aead, (&[0; 7]).into()))
 }
 
+/// What is random in a file: each is used for one file only.
+pub struct Random {
+    /// Its key.
+    pub file_key: Secret<16>,
+    /// Of the passphrase.
+    pub salt: [u8; 16],
+    /// Of the payload.
+    pub nonce: [u8; NONCE_BYTES],
+}
+
 /// Seals what is written to it. Nothing is whole before [`finish`](Self::finish).
 pub struct Sealer<W> {
     to: W,
@@ -105,20 +114,23 @@ impl<W: Write> Sealer<W> {
     /// # Errors
     ///
     /// Those of the writer.
-    pub fn begin(mut to: W, passphrase: &[u8], work: Work, entropy: &mut Entropy) -> io::Result<Self> {
-        let (file_key, salt): (Secret<16>, [u8; 16]) = (entropy.secret(), entropy.bytes());
-        let wrapped = wrapping_key(passphrase, &salt, work)?
+    pub fn begin(mut to: W, passphrase: &[u8], work: Work, random: &Random) -> io::Result<Self> {
+        let Random {
+            file_key,
+            salt,
+            nonce,
+        } = random;
+        let wrapped = wrapping_key(passphrase, salt, work)?
             .encrypt(&[0; 12].into(), file_key.expose().as_slice())
             .map_err(|_| malformed())?;
-        let (salt, wrapped) = (BASE64_NOPAD.encode(&salt), BASE64_NOPAD.encode(&wrapped));
+        let (salt, wrapped) = (BASE64_NOPAD.encode(salt), BASE64_NOPAD.encode(&wrapped));
         let header = format!("{VERSION}\n{STANZA}{salt} {}\n{wrapped}\n{MAC}", work.0);
-        let mac = header_mac(&file_key, &header)?.finalize().into_bytes();
-        let nonce: [u8; NONCE_BYTES] = entropy.bytes();
+        let mac = header_mac(file_key, &header)?.finalize().into_bytes();
         writeln!(to, "{header} {}", BASE64_NOPAD.encode(&mac))?;
-        to.write_all(&nonce)?;
+        to.write_all(nonce)?;
         Ok(Self {
             to,
-            stream: payload(&file_key, &nonce)?,
+            stream: payload(file_key, nonce)?,
             at: 0,
             chunk: fresh_chunk(),
         })
