@@ -53,6 +53,7 @@ use crate::{
     case::Case,
     entropy::Entropy,
     error::{Error, Usage},
+    file::{name::safe_name, spool::Source},
     identity::fingerprint,
     link::{Connect, Link, roads::Roads},
     me::Me,
@@ -426,7 +427,29 @@ impl Client {
         path: &Path,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Sent, Error> {
-        self.send_document(case, path, progress).await
+        let named = (name_of_file(path), Source::File(path));
+        self.send_document(case, named, None, progress).await
+    }
+
+    /// Sends a document that was made of another, as a working copy of it: the content, a file name, and SHA-256 of the
+    /// original's content if that is sent, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_file`](Self::send_file).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send_file`](Self::send_file).
+    pub async fn send_copy(
+        &self,
+        case: &str,
+        (path, content): (&Path, &[u8]),
+        of: Option<[u8; 32]>,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Sent, Error> {
+        let named = (name_of_file(path), Source::Memory(content));
+        self.send_document(case, named, of, progress).await
     }
 
     /// Sends what waits and fetches what is new, from every relay in use.
@@ -504,4 +527,11 @@ impl Client {
             }
         }
     }
+}
+
+/// The name under which a file is sent.
+fn name_of_file(path: &Path) -> String {
+    let name = path.file_name();
+    name.map(|name| safe_name(&name.to_string_lossy()))
+        .unwrap_or_default()
 }

@@ -22,6 +22,7 @@ pub mod pictures;
 pub mod record;
 #[cfg(feature = "shell")]
 mod recovery;
+pub mod scrub;
 pub mod sealed;
 mod shown;
 pub mod vault;

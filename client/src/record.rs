@@ -611,6 +611,8 @@ pub struct UploadRecord {
     pub letter: LetterId,
     /// What the letter will say.
     pub manifest: Manifest,
+    /// SHA-256 of the original's content, of a working copy.
+    pub copy_of: Option<[u8; 32]>,
     /// The right to trim and drop the document.
     pub keep: Token<Keeper>,
     /// When it was given to `send`.

@@ -3,7 +3,7 @@
 use martlet_proto::{
     case::Role,
     clean,
-    letter::{Body, LetterId, Manifest, NOTICE_KIND},
+    letter::{Body, LetterId, Manifest, NOTICE_KIND, WorkingCopy},
 };
 
 use crate::{
@@ -58,7 +58,11 @@ pub(crate) fn letter(record: &LetterRecord, members: &[MemberRecord], mine: &[u8
         _ if record.letter.kind == NOTICE_KIND => (LetterKind::Notice, notice_text(record, members), None),
         Ok(Body::Text(text)) => (LetterKind::Text, Some(clean(&text)), None),
         Ok(Body::Document(manifest)) => {
-            let file = file_view(record.letter.id, &manifest);
+            let file = file_view(record.letter.id, &manifest, None);
+            (LetterKind::Document, None, Some(file))
+        }
+        Ok(Body::Copy(copy)) => {
+            let file = file_view(record.letter.id, &copy.manifest, Some(copy.of));
             (LetterKind::Document, None, Some(file))
         }
         Ok(Body::Leave) => (LetterKind::Leave, None, None),
@@ -103,7 +107,9 @@ pub(crate) fn document<'a>(
 ) -> Result<(LetterId, Manifest), Error> {
     let documents: Vec<(LetterId, Manifest)> = letters
         .filter_map(|letter| match letter.letter.parse_body() {
-            Ok(Body::Document(manifest)) => Some((letter.letter.id, manifest)),
+            Ok(Body::Document(manifest) | Body::Copy(WorkingCopy { manifest, .. })) => {
+                Some((letter.letter.id, manifest))
+            }
             Ok(_) | Err(_) => None,
         })
         .collect();
@@ -210,11 +216,12 @@ fn role_name(role: Role) -> &'static str {
     }
 }
 
-fn file_view(id: LetterId, manifest: &Manifest) -> FileView {
+fn file_view(id: LetterId, manifest: &Manifest, copy_of: Option<[u8; 32]>) -> FileView {
     FileView {
         id,
         name: safe_name(&manifest.name),
         size_bytes: manifest.size_bytes,
         sha256: manifest.sha256,
+        copy_of,
     }
 }

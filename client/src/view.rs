@@ -198,6 +198,8 @@ pub struct FileView {
     pub size_bytes: u64,
     /// SHA-256 of the content.
     pub sha256: [u8; 32],
+    /// Of a working copy: SHA-256 of the original's content.
+    pub copy_of: Option<[u8; 32]>,
 }
 
 /// Recovery digits that were made.

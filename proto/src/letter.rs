@@ -81,6 +81,8 @@ pub enum Body {
     WithoutDevice([u8; 32]),
     /// Kind 11: the public key of the sender's recovery digits.
     Recovery([u8; 32]),
+    /// Kind 12: a working copy of a document, without its metadata.
+    Copy(WorkingCopy),
     /// Any other kind: made by a later version.
     Unknown(u16),
 }
@@ -99,6 +101,15 @@ pub struct Manifest {
     pub sha256: [u8; 32],
     /// The name its sender gave it: hostile until made safe.
     pub name: String,
+}
+
+/// A document that was made of another, to be worked with in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkingCopy {
+    /// SHA-256 of the original's content.
+    pub of: [u8; 32],
+    /// The copy.
+    pub manifest: Manifest,
 }
 
 /// Bytes of content in one chunk: a 64 KiB envelope less the tag.
@@ -137,6 +148,7 @@ impl Letter {
             Body::Retention(days) => (8, bytes(postcard::to_allocvec(days))?),
             Body::Device(package) => (9, bytes(postcard::to_allocvec(package))?),
             Body::WithoutDevice(leaf) => (10, bytes(postcard::to_allocvec(leaf))?),
+            Body::Copy(copy) => (12, bytes(postcard::to_allocvec(copy))?),
             Body::Recovery(key) => (11, bytes(postcard::to_allocvec(key))?),
             Body::Unknown(_) => return Err(Malformed),
         };
@@ -172,6 +184,7 @@ impl Letter {
             9 => Body::Device(parse(&self.body)?),
             10 => Body::WithoutDevice(parse(&self.body)?),
             11 => Body::Recovery(parse(&self.body)?),
+            12 => Body::Copy(parse(&self.body)?),
             other => Body::Unknown(other),
         };
         body.is_within_limits().then_some(body).ok_or(Malformed)
@@ -183,7 +196,7 @@ impl Body {
     fn is_within_limits(&self) -> bool {
         match self {
             Self::Text(text) => text.len() <= limits::TEXT_BYTES_MAX,
-            Self::Document(manifest) => {
+            Self::Document(manifest) | Self::Copy(WorkingCopy { manifest, .. }) => {
                 manifest.size_bytes <= limits::DOCUMENT_BYTES_MAX
                     && manifest.name.len() <= limits::NAME_BYTES_MAX
             }

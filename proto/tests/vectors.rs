@@ -25,7 +25,7 @@ use martlet_proto::{
     derive::{CardKeys, EpochKeys, FileKeys, RescueKeys, card_bind},
     frame::{self, FrameError, Request, ToClient, ToRelay},
     invite::Invite,
-    letter::{Body, Letter, LetterId, Manifest},
+    letter::{Body, Letter, LetterId, Manifest, WorkingCopy},
     link::{ArmorError, Door, Pin, RelayAddress, RelayLink},
     log::Mark,
     pad,
@@ -366,13 +366,18 @@ fn keys_outcome(v: &Value) -> Value {
     }
 }
 
+fn manifest_outcome(m: &Manifest) -> Value {
+    json!({
+        "key": hex::encode(m.key.expose()), "keep": hex::encode(m.keep.as_bytes()),
+        "size": m.size_bytes, "sha256": hex::encode(m.sha256), "name": m.name, "chunks": m.chunks(),
+    })
+}
+
 fn letter_outcome(letter: &Letter, body: &Body) -> Value {
     let says = match body {
         Body::Text(text) => json!(text),
-        Body::Document(m) => json!({
-            "key": hex::encode(m.key.expose()), "keep": hex::encode(m.keep.as_bytes()),
-            "size": m.size_bytes, "sha256": hex::encode(m.sha256), "name": m.name, "chunks": m.chunks(),
-        }),
+        Body::Copy(copy) => json!({ "of": hex::encode(copy.of), "copy": manifest_outcome(&copy.manifest) }),
+        Body::Document(m) => manifest_outcome(m),
         Body::Receipt(ids) => json!(ids.iter().map(LetterId::to_text).collect::<Vec<_>>()),
         Body::Refresh(package) | Body::Device(package) => json!(hex::encode(package)),
         Body::WithoutDevice(bytes) | Body::Recovery(bytes) => json!(hex::encode(bytes)),
@@ -1111,7 +1116,15 @@ fn letters(to: &mut Files) {
     for (name, seen, body) in [
         ("text", None, Body::Text("Салем".into())),
         ("text-seen", seen, Body::Text("I have read three entries".into())),
-        ("document", None, Body::Document(manifest)),
+        ("document", None, Body::Document(manifest.clone())),
+        (
+            "copy",
+            None,
+            Body::Copy(WorkingCopy {
+                of: run(120),
+                manifest,
+            }),
+        ),
         (
             "receipt",
             None,

@@ -80,7 +80,7 @@ impl Case {
                 return Ok(());
             }
             Body::Leave => self.wish_leave(from),
-            Body::Text(_) | Body::Document(_) | Body::Unknown(_) => {}
+            Body::Text(_) | Body::Document(_) | Body::Copy(_) | Body::Unknown(_) => {}
         }
         if letter.kind == NOTICE_KIND {
             return Ok(());

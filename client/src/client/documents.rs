@@ -4,13 +4,17 @@ use std::{path::Path, sync::Arc};
 
 use martlet_proto::{
     Time,
-    letter::{Body, CHUNK_BYTES, LetterId, Manifest},
+    letter::{Body, CHUNK_BYTES, LetterId, Manifest, WorkingCopy},
 };
 
 use super::{Client, Found, entropy, now};
 use crate::{
     error::{Error, Missing},
-    file::{fetch::fetch, name::safe_name, spool::Spool, upload::Upload},
+    file::{
+        fetch::fetch,
+        spool::{Source, Spool},
+        upload::Upload,
+    },
     link::Link,
     record::{UploadRecord, encode},
     vault::{Name, Table},
@@ -21,7 +25,8 @@ impl Client {
     pub(super) async fn send_document(
         &self,
         case: &str,
-        path: &Path,
+        (name, source): (String, Source<'_>),
+        copy_of: Option<[u8; 32]>,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Sent, Error> {
         let id = entropy()?.letter();
@@ -34,7 +39,7 @@ impl Client {
         };
         let spool = self.spool();
         let sealed = tokio::task::block_in_place(|| {
-            spool.seal(&id, path, &key, &mut |done_bytes, total_bytes| {
+            spool.seal(&id, source, &key, &mut |done_bytes, total_bytes| {
                 progress(Progress {
                     stage: Stage::Sealing,
                     done_bytes,
@@ -42,10 +47,6 @@ impl Client {
                 });
             })
         })?;
-        let name = path
-            .file_name()
-            .map(|name| safe_name(&name.to_string_lossy()))
-            .unwrap_or_default();
         let manifest = Manifest {
             key,
             keep: keep.hash(),
@@ -58,6 +59,7 @@ impl Client {
             UploadRecord {
                 letter: id,
                 manifest,
+                copy_of,
                 keep,
                 sent: now(),
             },
@@ -115,7 +117,11 @@ impl Client {
             .max();
         let index = last.map_or(0, |last| last.saturating_add(1));
         let held = core.cases.get_mut(at).ok_or(Error::NotFound(Missing::Case))?;
-        let body = Body::Document(upload.manifest.clone());
+        let manifest = upload.manifest.clone();
+        let body = match upload.copy_of {
+            Some(of) => Body::Copy(WorkingCopy { of, manifest }),
+            None => Body::Document(manifest),
+        };
         let sent: Time = upload.sent;
         let mut batch = held.write_document(&core.me, upload.letter, &body, sent)?;
         batch.put(Name::new(Table::Uploads, *case, index), encode(&upload)?);

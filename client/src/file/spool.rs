@@ -22,6 +22,15 @@ use crate::error::{Error, Usage};
 
 const ENVELOPE_BYTES: u64 = 64 << 10;
 
+/// Where a document's content comes from.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// A file.
+    File(&'a Path),
+    /// Memory.
+    Memory(&'a [u8]),
+}
+
 /// A vault's spool.
 #[derive(Debug)]
 pub struct Spool {
@@ -66,7 +75,7 @@ impl Spool {
     pub fn seal(
         &self,
         id: &LetterId,
-        source: &Path,
+        source: Source<'_>,
         document: &Secret<32>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Sealed, Error> {
@@ -80,22 +89,33 @@ impl Spool {
     fn seal_whole(
         &self,
         id: &LetterId,
-        source: &Path,
+        source: Source<'_>,
         document: &Secret<32>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Sealed, Error> {
-        let about = std::fs::metadata(source).map_err(failed)?;
-        if !about.is_file() {
-            return Err(Error::Usage(Usage::NotAFile));
-        }
-        let size_bytes = about.len();
+        let size_bytes = match source {
+            Source::File(path) => {
+                let about = std::fs::metadata(path).map_err(failed)?;
+                if !about.is_file() {
+                    return Err(Error::Usage(Usage::NotAFile));
+                }
+                about.len()
+            }
+            Source::Memory(content) => u64::try_from(content.len()).unwrap_or(u64::MAX),
+        };
         if size_bytes > DOCUMENT_BYTES_MAX {
             return Err(Error::Usage(Usage::DocumentTooLarge));
         }
         let count = pad::padme(size_bytes.div_ceil(CHUNK_BYTES as u64));
         let chunks =
             Chunks::new(&FileKeys::derive(document), count).ok_or(Error::Usage(Usage::DocumentTooLarge))?;
-        let mut from = BufReader::with_capacity(1 << 20, File::open(source).map_err(failed)?);
+        let mut from: Box<dyn Read + '_> = match source {
+            Source::File(path) => Box::new(BufReader::with_capacity(
+                1 << 20,
+                File::open(path).map_err(failed)?,
+            )),
+            Source::Memory(content) => Box::new(content),
+        };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -209,7 +229,7 @@ mod tests {
         let file = OpenOptions::new().append(true).open(&source).unwrap();
         let spool = Spool::new(home.path());
         let mut once = false;
-        let done = spool.seal(&ID, &source, &Secret::new([5; 32]), &mut |_, _| {
+        let done = spool.seal(&ID, Source::File(&source), &Secret::new([5; 32]), &mut |_, _| {
             if !std::mem::replace(&mut once, true) {
                 change(&file);
             }
@@ -234,7 +254,7 @@ mod tests {
         std::fs::write(&source, vec![7; SIZE]).unwrap();
         let spool = Spool::new(home.path());
         spool
-            .seal(&ID, &source, &Secret::new([5; 32]), &mut |_, _| {})
+            .seal(&ID, Source::File(&source), &Secret::new([5; 32]), &mut |_, _| {})
             .unwrap();
         assert_eq!(spool.read(&ID, 1, 4).unwrap().len(), 4);
         let file = OpenOptions::new().write(true).open(spool.path(&ID)).unwrap();

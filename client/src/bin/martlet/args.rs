@@ -98,6 +98,18 @@ pub(crate) enum Command {
         /// A document
         #[arg(long)]
         file: Vec<PathBuf>,
+        /// Of photographs that say more than can be seen: send the original and a scrubbed copy, only the copy, or neither
+        /// scrub nor look (off)
+        #[arg(long, value_name = "WHICH", default_value = "both")]
+        scrub: ScrubName,
+    },
+    /// Make a working copy of a photograph without what it says beside its pixels: JPEG, PNG, WebP
+    Scrub {
+        /// The photograph
+        file: PathBuf,
+        /// The new file
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
     },
     /// Send what waits and fetch what is new
     Sync,
@@ -320,6 +332,18 @@ pub(crate) enum RoleName {
     Client,
     /// Only reads
     Observer,
+}
+
+/// What is sent of a photograph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+pub(crate) enum ScrubName {
+    // The original as evidence, and a scrubbed working copy.
+    #[default]
+    Both,
+    // The scrubbed copy alone; nothing of what cannot be scrubbed.
+    Only,
+    // The original alone.
+    Off,
 }
 
 /// Which cases share connections.

@@ -122,7 +122,10 @@ pub(crate) fn case(view: &CaseView) -> Value {
 }
 
 fn file(view: &FileView) -> Value {
-    json!({"id": view.id.to_text(), "name": line(&view.name), "size": view.size_bytes, "sha256": hex(&view.sha256)})
+    tidy(
+        json!({"id": view.id.to_text(), "name": line(&view.name), "size": view.size_bytes, "sha256": hex(&view.sha256),
+        "copy_of": view.copy_of.as_ref().map(hex)}),
+    )
 }
 
 pub(crate) fn letter(view: &LetterView) -> Value {

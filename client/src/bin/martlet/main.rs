@@ -11,6 +11,7 @@ mod passphrase;
 mod progress;
 mod received;
 mod run;
+mod send;
 mod speak;
 mod tell;
 mod words;

@@ -7,9 +7,7 @@ use std::{
 
 use clap::CommandFactory as _;
 use martlet::{
-    Client, Cost, Error, NewCase, NewInvite, NewProfile, Which,
-    record::Isolation,
-    view::{CaseView, Sent},
+    Client, Cost, Error, NewCase, NewInvite, NewProfile, Which, record::Isolation, view::CaseView,
 };
 use martlet_proto::{card::Uses, case::Role, invite::Invite, link::RelayLink};
 use serde_json::{Value, json};
@@ -20,8 +18,7 @@ use crate::{
     args::{Args, Command, Hidden, IsolationName, RelayCommand, RoleName, Switch},
     ipc, json as shape,
     passphrase::{self, Purpose},
-    progress::Bar,
-    received,
+    received, send,
     speak::{Failure, Out},
     tell, words,
 };
@@ -53,6 +50,9 @@ pub(crate) async fn start(args: Args, out: &mut dyn Out) -> Exit {
         #[cfg(feature = "demo")]
         Command::Demo => return crate::demo::play(out).await,
         _ => {}
+    }
+    if let Command::Scrub { file, to } = &args.command {
+        return send::scrub(file, to, out);
     }
     let home = home(&args)?;
     match &args.command {
@@ -214,7 +214,12 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             );
             Ok(code)
         }
-        Command::Send { case, text, file } => send(client, &case, text, &file, out).await,
+        Command::Send {
+            case,
+            text,
+            file,
+            scrub,
+        } => send::send(client, &case, text, (&file, scrub), out).await,
         Command::Sync => {
             let did = client.sync().await?;
             let value = json!({"sent": did.sent, "received": did.received, "queued": did.queued, "new_cases": did.new_cases});
@@ -356,6 +361,7 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
         }
         Command::Init { .. }
         | Command::Restore { .. }
+        | Command::Scrub { .. }
         | Command::Wipe { .. }
         | Command::Completions { .. }
         | Command::Man => Err(Error::Internal("a command without a vault came to one with").into()),
@@ -385,7 +391,7 @@ pub(crate) fn list(value: &Value, lines: Vec<String>, out: &mut dyn Out) {
 }
 
 /// Says that nothing is lost, if something waits.
-fn queued(waits: bool, out: &mut dyn Out) -> u8 {
+pub(crate) fn queued(waits: bool, out: &mut dyn Out) -> u8 {
     if waits {
         out.say("The relay cannot be reached. Nothing is lost: it is stored here and goes out with the next command.");
         return NETWORK;
@@ -437,57 +443,6 @@ async fn open(client: &Client, words: &[String], new: NewCase, out: &mut dyn Out
     out.both(
         &json!({"case": case.case, "with": shape::member(&with), "letters": letters, "queued": waits}),
         &case.case,
-    );
-    Ok(queued(waits, out))
-}
-
-async fn send(
-    client: &Client,
-    case: &str,
-    text: Option<String>,
-    files: &[PathBuf],
-    out: &mut dyn Out,
-) -> Exit {
-    let mut letters: Vec<Sent> = Vec::new();
-    if let Some(text) = text {
-        letters.push(client.send_text(case, &text).await?);
-    }
-    for file in files {
-        let mut bar = Bar::new(out.draws());
-        let done = client
-            .send_file(case, file, &mut |progress| bar.show(progress))
-            .await;
-        bar.end();
-        match done {
-            Ok(sent) => letters.push(sent),
-            Err(error) if letters.is_empty() => return Err(error.into()),
-            Err(error) => {
-                // What was stored before must not be sent again: the letters are told, then the failure.
-                let failure = Failure::from(error);
-                let values: Vec<_> = letters.iter().map(shape::sent).collect();
-                let told =
-                    json!({"code": failure.code, "message": failure.message, "advice": failure.advice});
-                list(
-                    &json!({"letters": values, "error": told}),
-                    letters.iter().map(tell::sent).collect(),
-                    out,
-                );
-                out.say(&format!(
-                    "{}: {}\n{}",
-                    file.display(),
-                    failure.message,
-                    failure.advice
-                ));
-                return Ok(failure.exit);
-            }
-        }
-    }
-    let values: Vec<_> = letters.iter().map(shape::sent).collect();
-    let waits = letters.iter().any(|letter| letter.queued);
-    list(
-        &json!({"letters": values, "queued": waits}),
-        letters.iter().map(tell::sent).collect(),
-        out,
     );
     Ok(queued(waits, out))
 }

@@ -136,7 +136,11 @@ pub(crate) fn letter(view: &LetterView) -> String {
         (Some(text), _) => clean(text),
         (None, Some(file)) => {
             let (name, size, id) = (line(&file.name), file.size_bytes, file.id.to_text());
-            format!("[{name}, {size} bytes; fetch it with: martlet get CASE {id} --to DIR]")
+            let copy = match file.copy_of {
+                Some(_) => format!(", {}", words::say("scrub-copy", None)),
+                None => String::new(),
+            };
+            format!("[{name}, {size} bytes{copy}; fetch it with: martlet get CASE {id} --to DIR]")
         }
         (None, None) => format!("[{}]", kind(view.kind)),
     };
