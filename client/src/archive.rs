@@ -1,6 +1,6 @@
 //! The archive: what a person keeps of their cases when the device is lost. Pure, but for the reader and writer given.
 //!
-//! On disk an archive is a file of the age format under a passphrase ([`age`]). What it encrypts is
+//! On disk an archive is a file of the age format under a passphrase ([`martlet_proto::age`]). What it encrypts is
 //!
 //! ```text
 //! version u8 = 2 ‖ record*

@@ -249,7 +249,7 @@ mod tests {
             (b"PK\x03\x04\x14\0\0\0\x08\0", "application/zip", Risk::Archive),
             (
                 b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-                "application/x-ole-storage",
+                "application/msword",
                 Risk::Active,
             ),
             ("Мой брат".as_bytes(), "text/plain", Risk::Plain),

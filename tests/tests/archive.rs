@@ -20,10 +20,7 @@ use std::{
 };
 
 use martlet::{
-    archive::{
-        Item, KeptCase, KeptLetter, Owner, Writer,
-        age::{Opener, Sealer, Work},
-    },
+    archive::{Item, KeptCase, KeptLetter, Owner, Writer},
     case::ratchet_name,
     entropy::Entropy,
     inbox::packages_name,
@@ -32,6 +29,7 @@ use martlet::{
 };
 use martlet_proto::{
     Secret, Time,
+    age::{Opener, Random, Sealer, Work},
     case::RescueSeeds,
     letter::{Body, Letter, LetterId},
     link::{Door, Pin, RelayAddress},
@@ -395,7 +393,12 @@ fn opened(archive: &Path) -> Vec<u8> {
 fn sealed(content: &[u8]) -> Vec<u8> {
     let mut entropy = Entropy::from_seed(&Secret::new([1; 32]));
     let work = Work::from_log(1).unwrap();
-    let mut sealer = Sealer::begin(Vec::new(), PASSPHRASE, work, &mut entropy).unwrap();
+    let random = Random {
+        file_key: entropy.secret(),
+        salt: entropy.bytes(),
+        nonce: entropy.bytes(),
+    };
+    let mut sealer = Sealer::begin(Vec::new(), PASSPHRASE, work, &random).unwrap();
     std::io::copy(&mut Cursor::new(content), &mut sealer).unwrap();
     sealer.finish().unwrap()
 }
