@@ -3,7 +3,9 @@
 mod args;
 mod checks;
 mod daemon;
+mod init;
 mod local;
+mod manual;
 mod notify;
 mod probe;
 mod run;
