@@ -7,12 +7,13 @@
 pub mod counts;
 mod quic;
 mod session;
+mod sources;
 pub mod turns;
 
 use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -108,6 +109,7 @@ pub fn serve<S: Store + Send + 'static>(
     let connections = Arc::new(AtomicU64::new(0));
     let (mut listen, mut endpoints, mut accepting) = (Vec::new(), Vec::new(), Vec::new());
     let peers = Arc::new(AtomicU64::new(0));
+    let sources = Arc::new(Mutex::new(sources::Sources::new()));
     let (stopping, stopping_seen) = watch::channel(false);
     let ticking = tokio::spawn(tick(turns.queue(), stopping_seen.clone()));
     for socket in sockets {
@@ -118,6 +120,7 @@ pub fn serve<S: Store + Send + 'static>(
             connections: Arc::clone(&connections),
             peers: Arc::clone(&peers),
             connections_max: serving.connections_max,
+            sources: Arc::clone(&sources),
             stopping: stopping_seen.clone(),
         };
         accepting.push(tokio::spawn(quic::accept(endpoint.clone(), with)));
