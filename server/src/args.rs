@@ -87,7 +87,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         at: Dir,
     },
-    /// Checks keys, store, disk, clock, ports and permissions.
+    /// Checks keys, store, disk, clock, ports, permissions and sandbox.
     Doctor {
         #[command(flatten)]
         at: Dir,

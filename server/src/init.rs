@@ -167,10 +167,15 @@ fn explain(link: &str, config: &Config) {
     }
 }
 
+/// Whether systemd runs here and has units for the relay of this folder.
+pub(crate) fn has_units(dir: &Path) -> bool {
+    let installed = UNITS.iter().any(|unit| Path::new(unit).exists());
+    dir == Path::new(SYSTEM_DIR) && installed && Path::new("/run/systemd/system").exists()
+}
+
 /// Starts the relay of the system's own folder, if the units are there and systemd runs.
 fn start(dir: &Path) -> Result<(), Failure> {
-    let installed = UNITS.iter().any(|unit| Path::new(unit).exists());
-    if dir != Path::new(SYSTEM_DIR) || !installed || !Path::new("/run/systemd/system").exists() {
+    if !has_units(dir) {
         return Ok(());
     }
     let done = Command::new("systemctl")
