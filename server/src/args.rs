@@ -3,6 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Where the relay of the system is, unless it is said otherwise.
+pub(crate) const SYSTEM_DIR: &str = "/var/lib/martlet";
 
 /// A relay for sealed letters: it knows no accounts, names, contacts or content.
 #[derive(Debug, Parser)]
@@ -18,7 +22,7 @@ pub(crate) struct Command {
 #[derive(Debug, Args)]
 pub(crate) struct Dir {
     /// The relay's folder.
-    #[arg(long)]
+    #[arg(long, default_value = SYSTEM_DIR)]
     pub(crate) dir: PathBuf,
 }
 
@@ -56,6 +60,8 @@ pub(crate) struct Source {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Makes keys, certificate, config and store; refuses to overwrite.
+    ///
+    /// The relay of the system's own folder is started, too, where its units are installed.
     Init {
         #[command(flatten)]
         at: Dir,
@@ -68,8 +74,9 @@ pub(crate) enum Verb {
     },
     /// Runs the relay until SIGTERM or SIGINT.
     Serve {
-        #[command(flatten)]
-        at: Dir,
+        /// The relay's folder.
+        #[arg(long)]
+        dir: PathBuf,
     },
     /// The relay's link: its addresses, its pinned key, the right to open channels.
     Link {
@@ -112,7 +119,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         source: Source,
     },
-    /// Checks keys, store, disk, clock, ports and permissions.
+    /// Checks keys, store, disk, clock, ports, permissions and sandbox.
     Doctor {
         #[command(flatten)]
         at: Dir,
@@ -120,4 +127,11 @@ pub(crate) enum Verb {
         #[arg(long)]
         accept_clock: bool,
     },
+    /// Prints the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Prints the manual.
+    Man,
 }

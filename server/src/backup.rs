@@ -20,7 +20,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     args::Source,
-    run::{Failure, PARTS, Said, file_failed, linked, make_store, own_link},
+    init::PARTS,
+    run::{Failure, Said, file_failed, linked, make_store, own_link},
 };
 
 /// The files that a relay cannot be made again without.

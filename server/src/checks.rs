@@ -7,7 +7,7 @@ use std::{
 };
 
 use martlet_server::{
-    config::Config,
+    config::{Config, Sandbox},
     identity::Identity,
     store::{
         StoreError,
@@ -17,8 +17,9 @@ use martlet_server::{
 use serde_json::{Value, json};
 
 use crate::{
-    local,
+    init, local,
     run::{Failure, Said},
+    sandbox,
 };
 
 struct Check {
@@ -63,6 +64,7 @@ pub(crate) fn doctor(dir: &Path, accept_clock: bool) -> Result<Said, Failure> {
         check("disk", disk(dir)),
         check("clock", clock(running.as_ref())),
         check("ports", ports(dir, running.is_some())),
+        check("sandbox", confinement(dir)),
     ];
     let ok = checks.iter().all(|check| check.ok);
     let lines: Vec<String> = checks
@@ -138,8 +140,26 @@ fn clock(running: Option<&Value>) -> Option<String> {
     })
 }
 
+/// Tries it in a thread of its own, which ends with what it took from itself.
+fn confinement(dir: &Path) -> Option<String> {
+    match Config::load(dir).ok()?.sandbox {
+        Sandbox::Off => return None,
+        Sandbox::On => {}
+    }
+    let folder = dir.to_path_buf();
+    let tried = std::thread::spawn(move || sandbox::enter(&folder, None)).join();
+    match tried {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!(
+            "{error}: the relay does not start here; use a system such as Debian 12"
+        )),
+        Err(_) => Some("it could not be tried: run martletd doctor again".to_string()),
+    }
+}
+
 fn ports(dir: &Path, running: bool) -> Option<String> {
-    if running {
+    // Where systemd has the port, nobody else can have it, and the relay gets it passed.
+    if running || init::has_units(dir) {
         return None;
     }
     let config = Config::load(dir).ok()?;

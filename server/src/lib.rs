@@ -6,6 +6,8 @@ pub mod channel;
 pub mod config;
 #[cfg(feature = "shell")]
 pub mod identity;
+#[cfg(feature = "shell")]
+pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod relay;

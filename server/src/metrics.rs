@@ -5,8 +5,11 @@
 //! number of acts up to twice the step, at an hour and not a minute. What is told at once is about the machine: the
 //! disk, the clock, the room. There is no label, and no place for one, that names a channel, an address or a size.
 
+mod probe;
+
 use std::{fmt::Write, time::Duration};
 
+pub use self::probe::{PROBE_METRICS, Probed, tell_probe};
 use crate::store::Totals;
 
 /// How often totals of what people did are taken anew.
@@ -42,6 +45,7 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+/// Names, kinds and meanings, in the order in which they are told.
 macro_rules! metrics {
     ($(#[$doc:meta])* $all:ident: $($constant:ident = $name:literal, $kind:ident, $help:literal;)*) => {
         $(const $constant: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };)*
@@ -49,6 +53,7 @@ macro_rules! metrics {
         pub const $all: &[Metric] = &[$($constant),*];
     };
 }
+use metrics;
 
 metrics! {
     /// All that a relay tells, in the order in which it does.
@@ -68,35 +73,6 @@ metrics! {
     BYTES = "martlet_envelope_bytes", Gauge, "Bytes of the envelopes that are kept, coarse, hourly.";
     CALLS = "martlet_calls_total", Counter, "Calls that were answered, coarse, hourly.";
     REFUSALS = "martlet_refusals_total", Counter, "Calls that were refused, by what would help, coarse, hourly.";
-}
-
-metrics! {
-    /// What a probe tells of its last letter.
-    PROBE_METRICS:
-    THROUGH = "martlet_probe_success", Gauge, "1 if the last letter of the probe came through and back.";
-    TOOK = "martlet_probe_seconds", Gauge, "How long it took, or how long it was tried.";
-    PROBED = "martlet_probe_time_seconds", Gauge, "When that was.";
-}
-
-/// How a probe's letter fared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probed {
-    /// Whether it came through and back.
-    pub through: bool,
-    /// How long it took, or was tried.
-    pub took: Duration,
-    /// When that was, in seconds of UNIX time.
-    pub at_secs: u64,
-}
-
-/// The text of a probe's metrics.
-pub fn tell_probe(probed: &Probed) -> String {
-    let mut text = Text::default();
-    text.number(&THROUGH, u64::from(probed.through));
-    let hundredths = probed.took.as_millis() / 10;
-    text.hundredths(&TOOK, u64::try_from(hundredths).unwrap_or(u64::MAX));
-    text.number(&PROBED, probed.at_secs);
-    text.0
 }
 
 /// How calls ended.

@@ -6,7 +6,7 @@ mod pin;
 
 use std::{
     io::{Read as _, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -230,8 +230,9 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         .create(true)
         .write(true)
         .truncate(true)
-        .mode(0o644)
         .open(&beside)?;
+    // Whatever the umask: it is there to be read by another user's program.
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
     file.write_all(text.as_bytes())?;
     drop(file);
     std::fs::rename(&beside, path)

@@ -1,13 +1,6 @@
 //! What the commands do.
 
-use std::{
-    ffi::OsString,
-    io::Write,
-    net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-    process::ExitCode,
-};
+use std::{ffi::OsString, io::Write, net::SocketAddr, path::Path, process::ExitCode};
 
 use clap::Parser;
 use martlet_proto::link::{Address, RelayAddress, RelayLink};
@@ -24,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{Command, Verb},
-    backup, checks, daemon, local, probe,
+    backup, checks, daemon, init, local, manual, probe,
 };
 
 /// Why a command failed: a stable name, what happened, what to do, and the exit code.
@@ -148,8 +141,10 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match command.verb {
-        Verb::Init { at, listen, public } => init(&at.dir, listen, public),
-        Verb::Serve { at } => daemon::run(&at.dir, command.json),
+        Verb::Init { at, listen, public } => init::init(&at.dir, listen, public, command.json),
+        Verb::Completions { shell } => Ok(manual::completions(shell)),
+        Verb::Man => manual::pages(),
+        Verb::Serve { dir } => daemon::run(&dir, command.json),
         Verb::Probe { probing } => probe::probe(&probing),
         Verb::Link { at } => own_link(&at.dir).map(|link| linked(&link)),
         Verb::Backup { at, to, source } => backup::backup(&at.dir, &to, &source),
@@ -199,65 +194,6 @@ pub(crate) fn say_error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
 }
 
-/// What `init` makes.
-pub(crate) const PARTS: [&str; 6] = [
-    "martletd.toml",
-    "relay.key",
-    "relay.cert",
-    "door",
-    "opening.token",
-    "store",
-];
-
-fn init(dir: &Path, listen: Vec<SocketAddr>, public: Vec<String>) -> Result<Said, Failure> {
-    if PARTS.iter().any(|name| dir.join(name).exists()) {
-        let advice = "Choose another folder, or use the relay that is there.";
-        return Err(Failure::new(
-            "exists",
-            "there is a relay in this folder already",
-            advice,
-            1,
-        ));
-    }
-    let config = Config::new(listen, public);
-    let told = config
-        .addresses()
-        .map_err(|error| Failure::new("usage", error, "Write HOST:PORT.", 2))?;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(file_failed)?;
-    match make(dir, &config) {
-        Ok(identity) => Ok(linked(&relay_link(&identity, told, &config.listen))),
-        Err(failure) => {
-            // None of it was there before, and half a relay would stand in the way of the next attempt.
-            for name in PARTS {
-                let _ = std::fs::remove_file(dir.join(name));
-                let _ = std::fs::remove_dir_all(dir.join(name));
-            }
-            Err(failure)
-        }
-    }
-}
-
-fn make(dir: &Path, config: &Config) -> Result<Identity, Failure> {
-    let identity = Identity::generate()?;
-    identity.save(dir)?;
-    make_store(dir)?;
-    let path = dir.join("martletd.toml");
-    let mut file = std::fs::OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(file_failed)?;
-    file.write_all(config.to_text().as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(file_failed)?;
-    Ok(identity)
-}
-
 /// An empty store.
 pub(crate) fn make_store(dir: &Path) -> Result<(), Failure> {
     let (mut store, _) = Segments::open(
@@ -270,7 +206,7 @@ pub(crate) fn make_store(dir: &Path) -> Result<(), Failure> {
     Ok(martlet_server::Store::close(&mut store)?)
 }
 
-fn relay_link(identity: &Identity, public: Vec<Address>, listen: &[SocketAddr]) -> RelayLink {
+pub(crate) fn relay_link(identity: &Identity, public: Vec<Address>, listen: &[SocketAddr]) -> RelayLink {
     let addresses = match public.is_empty() {
         true => listen.iter().map(|address| Address::from(*address)).collect(),
         false => public,

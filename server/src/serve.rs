@@ -10,13 +10,14 @@ mod quic;
 mod session;
 mod site;
 mod sockets;
+mod sources;
 mod tcp;
 pub mod turns;
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -119,6 +120,7 @@ pub fn serve<S: Store + Send + 'static>(
     let connections = Arc::new(AtomicU64::new(0));
     let (mut listen, mut endpoints, mut accepting) = (Vec::new(), Vec::new(), Vec::new());
     let peers = Arc::new(AtomicU64::new(0));
+    let sources = Arc::new(Mutex::new(sources::Sources::new()));
     let (stopping, stopping_seen) = watch::channel(false);
     let ticking = tokio::spawn(tick(turns.queue(), stopping_seen.clone()));
     let with = Accepting {
@@ -126,6 +128,7 @@ pub fn serve<S: Store + Send + 'static>(
         connections: Arc::clone(&connections),
         peers,
         connections_max: serving.connections_max,
+        sources,
         stopping: stopping_seen,
     };
     let Sockets { udp, tcp } = sockets.into();
@@ -171,6 +174,7 @@ struct Accepting {
     connections: Arc<AtomicU64>,
     peers: Arc<AtomicU64>,
     connections_max: u64,
+    sources: Arc<Mutex<sources::Sources>>,
     stopping: session::Stopping,
 }
 

@@ -139,6 +139,50 @@ fn only_an_operator_who_says_so_has_a_relay_without_it() {
     daemon.terminate();
 }
 
+/// Runs something in a thread, and in the processes that it starts, as on a system without landlock.
+fn without_landlock<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    let acting = std::thread::spawn(move || {
+        let filter: seccompiler::BpfProgram = seccompiler::SeccompFilter::new(
+            [(libc::SYS_landlock_create_ruleset, Vec::new())].into(),
+            seccompiler::SeccompAction::Allow,
+            seccompiler::SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
+            std::env::consts::ARCH.try_into().unwrap(),
+        )
+        .unwrap()
+        .try_into()
+        .unwrap();
+        seccompiler::apply_filter(&filter).unwrap();
+        act()
+    });
+    acting.join().unwrap()
+}
+
+#[test]
+fn where_the_system_does_not_confine_it_a_relay_does_not_start() {
+    let (world, daemon) = World::start();
+    daemon.terminate();
+    let dir = world.path("relay").to_str().unwrap().to_string();
+    let (started, doctor) = without_landlock(move || {
+        (
+            martletd(&["serve", "--json", "--dir", &dir]),
+            martletd(&["doctor", "--json", "--dir", &dir]),
+        )
+    });
+    assert_eq!(
+        (started.status.code(), json(&started)["error"]["code"].as_str()),
+        (Some(1), Some("sandbox"))
+    );
+    let found = json(&doctor);
+    let checks = found["checks"].as_array().unwrap();
+    let bad: Vec<&str> = checks
+        .iter()
+        .filter(|check| check["ok"] == false)
+        .map(|check| check["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(bad, ["sandbox"], "{found}");
+    assert!(!checks.last().unwrap()["advice"].as_str().unwrap().is_empty());
+}
+
 /// A command that passes a socket to the relay as a service manager does, in namespaces of its own if `apart` names
 /// the program for that.
 fn passing(socket: &UdpSocket, apart: &[&str]) -> Command {

@@ -3,8 +3,8 @@
 use std::{
     net::UdpSocket,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,21 +16,21 @@ use quinn::{
 };
 
 use super::{
-    Accepting, ServeError,
+    Accepting, ServeError, clock,
     session::{Carrier, Outward, Session, Stopping},
+    sources::{Address, Crowd, Verdict},
     turns::Queue,
 };
 use crate::{
     identity::{Identity, IdentityError},
+    limits::HANDSHAKE_SECS_MAX,
     relay::{Peer, Stream},
 };
 
 /// The code with which a relay that stops closes its connections.
 pub(super) const GOING_AWAY: VarInt = VarInt::from_u32(1);
-/// Handshakes under way beyond which newcomers must show their address first.
-const HANDSHAKES_FREE: usize = 256;
 /// How long a handshake may take.
-const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(HANDSHAKE_SECS_MAX);
 
 /// What quinn leaves open, closed.
 fn transport() -> Result<TransportConfig, IdentityError> {
@@ -67,7 +67,7 @@ pub(super) fn endpoint(socket: UdpSocket, identity: &Identity) -> Result<Endpoin
 /// Accepts and serves connections until the relay stops; then ends when their last answers have been written.
 pub(super) async fn accept(endpoint: Endpoint, mut with: Accepting) {
     let mut sessions = tokio::task::JoinSet::new();
-    let handshakes = Arc::new(AtomicUsize::new(0));
+    let (handshakes, began) = (Arc::new(AtomicU64::new(0)), clock());
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
@@ -75,15 +75,30 @@ pub(super) async fn accept(endpoint: Endpoint, mut with: Accepting) {
         };
         let Some(incoming) = incoming else { break };
         while sessions.try_join_next().is_some() {}
-        let shaking = handshakes.load(Ordering::Relaxed);
-        let known = with.connections.load(Ordering::Relaxed);
-        if known.saturating_add(u64::try_from(shaking).unwrap_or(u64::MAX)) >= with.connections_max {
-            incoming.refuse();
-            continue;
-        }
-        if shaking >= HANDSHAKES_FREE && !incoming.remote_address_validated() {
-            let _ = incoming.retry();
-            continue;
+        let address = match incoming.remote_address_validated() {
+            true => Address::Shown,
+            false => Address::Unshown,
+        };
+        let crowd = Crowd {
+            shaking: handshakes.load(Ordering::Relaxed),
+            connections: with.connections.load(Ordering::Relaxed),
+            connections_max: with.connections_max,
+        };
+        let (place, verdict) = {
+            let mut sources = with.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = sources.place(incoming.remote_address().ip());
+            (place, sources.come(began.elapsed(), place, address, crowd))
+        };
+        match verdict {
+            Verdict::Welcome => {}
+            Verdict::Refuse => {
+                incoming.refuse();
+                continue;
+            }
+            Verdict::Show => {
+                let _ = incoming.retry();
+                continue;
+            }
         }
         let peer = Peer(with.peers.fetch_add(1, Ordering::Relaxed));
         let (queue, connections, handshakes) = (
@@ -91,14 +106,17 @@ pub(super) async fn accept(endpoint: Endpoint, mut with: Accepting) {
             Arc::clone(&with.connections),
             Arc::clone(&handshakes),
         );
-        let stopping = with.stopping.clone();
+        let (stopping, sources) = (with.stopping.clone(), Arc::clone(&with.sources));
         handshakes.fetch_add(1, Ordering::Relaxed);
         sessions.spawn(async move {
             let shaken = tokio::time::timeout(HANDSHAKE_WAIT, incoming).await;
             handshakes.fetch_sub(1, Ordering::Relaxed);
             let Ok(Ok(connection)) = shaken else { return };
             connections.fetch_add(1, Ordering::Relaxed);
+            let sources = || sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources().hold(place);
             run(connection, peer, queue, stopping).await;
+            sources().release(place);
             connections.fetch_sub(1, Ordering::Relaxed);
         });
     }

@@ -8,7 +8,7 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr, TcpListener as StdListener},
     pin::Pin,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,9 +23,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Accepting, ServeError,
+    Accepting, ServeError, clock,
     http::{self, Guest},
     site::Site,
+    sources::{Address, Crowd, Verdict},
 };
 use crate::{identity::Identity, relay::Peer};
 
@@ -122,7 +123,7 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
 /// Accepts and serves connections until the relay stops; then ends when their last answers have been written.
 pub(super) async fn accept(port: Port, mut with: Accepting) {
     let mut connections = tokio::task::JoinSet::new();
-    let knocking = Arc::new(Knocking::default());
+    let (knocking, began) = (Arc::new(Knocking::default()), clock());
     loop {
         let accepted = tokio::select! {
             accepted = port.listener.accept() => accepted,
@@ -136,7 +137,18 @@ pub(super) async fn accept(port: Port, mut with: Accepting) {
         let Some(knock) = Knock::new(&knocking, from.ip()) else {
             continue;
         };
-        if with.connections.load(Ordering::Relaxed) >= with.connections_max {
+        let crowd = Crowd {
+            shaking: 0,
+            connections: with.connections.load(Ordering::Relaxed),
+            connections_max: with.connections_max,
+        };
+        // Whoever gets here has shown the address: TCP has asked for it.
+        let (place, verdict) = {
+            let mut sources = with.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            let place = sources.place(from.ip());
+            (place, sources.come(began.elapsed(), place, Address::Shown, crowd))
+        };
+        if verdict != Verdict::Welcome {
             continue;
         }
         let (acceptor, site, door) = (port.acceptor.clone(), port.site.clone(), port.door);
@@ -146,8 +158,11 @@ pub(super) async fn accept(port: Port, mut with: Accepting) {
             drop(knock);
             let Ok(Ok(stream)) = shaken else { return };
             with.connections.fetch_add(1, Ordering::Relaxed);
-            let connections = Arc::clone(&with.connections);
+            let (connections, sources) = (Arc::clone(&with.connections), Arc::clone(&with.sources));
+            let sources = || sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources().hold(place);
             serve(stream, site, door, with).await;
+            sources().release(place);
             connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
