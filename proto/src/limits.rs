@@ -89,6 +89,8 @@ pub const LINK_ADDRESSES_MAX: usize = 4;
 
 /// Seconds that reaching a relay may take, all its addresses together.
 pub const CONNECT_SECS_MAX: u64 = 10;
+/// Seconds that reaching a relay may take through a proxy.
+pub const PROXY_SECS_MAX: u64 = 60;
 /// Milliseconds after which the next address of a relay is tried beside those before it.
 pub const ATTEMPT_GAP_MS: u64 = 250;
 /// Milliseconds of silence, with an answer waited for, after which the other road is tried.

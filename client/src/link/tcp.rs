@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
     pin::Pin as Pinned,
     sync::{
         Arc,
@@ -17,7 +16,7 @@ use bytes::{Buf, Bytes};
 use h2::{Ping, PingPong, client::ResponseFuture};
 use http::{Method, Request, StatusCode, Uri, uri::PathAndQuery};
 use martlet_proto::{
-    limits::{ATTEMPT_GAP_MS, CONNECT_SECS_MAX, IDLE_SECS_MAX, KEEP_ALIVE_SECS, STREAMS_MAX},
+    limits::{ATTEMPT_GAP_MS, CONNECT_SECS_MAX, IDLE_SECS_MAX, KEEP_ALIVE_SECS, PROXY_SECS_MAX, STREAMS_MAX},
     link::{Address, RelayAddress},
 };
 use rustls::{NamedGroup, pki_types::ServerName};
@@ -32,6 +31,7 @@ use super::{
     BoxFuture, Connect, Link, LinkError, pin,
     race::{race, resolve},
     roads::Road,
+    socks,
     stream::{Carrier, Stream},
 };
 
@@ -50,14 +50,24 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Bytes that are given to a stream at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
+/// How long it may take through a proxy, which may look far for a way.
+const PROXY_WAIT: Duration = Duration::from_secs(PROXY_SECS_MAX);
+
 /// Makes links over TCP.
 #[derive(Clone, Debug, Default)]
-pub struct Tcp;
+pub struct Tcp {
+    proxy: Option<Address>,
+}
 
 impl Tcp {
     /// Without a socket until it is needed.
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// Through a SOCKS5 proxy. No name of a relay is looked up here.
+    pub fn through(proxy: Address) -> Self {
+        Self { proxy: Some(proxy) }
     }
 
     /// The first of a relay's addresses at which it says hello.
@@ -65,7 +75,25 @@ impl Tcp {
         let attempts = relay
             .addresses
             .iter()
-            .map(|address| try_address(address.clone(), relay.clone()));
+            .map(|address| self.clone().try_address(address.clone(), relay.clone()));
+        let wait = match self.proxy {
+            Some(_) => PROXY_WAIT,
+            None => CONNECT_WAIT,
+        };
+        race(attempts, ATTEMPT_GAP, wait).await
+    }
+
+    /// All that a name or number stands for, one beside the other.
+    async fn try_address(self, address: Address, relay: RelayAddress) -> Result<Arc<dyn Road>, LinkError> {
+        if let Some(proxy) = &self.proxy {
+            let stream = socks::connect(proxy, &address).await;
+            return greet(stream, Way::Proxy, &address, &relay).await;
+        }
+        let (_, candidates) = resolve(&address).await?;
+        let attempts = candidates.into_iter().map(|candidate| {
+            let (address, relay) = (address.clone(), relay.clone());
+            async move { greet(TcpStream::connect(candidate).await, Way::Direct, &address, &relay).await }
+        });
         race(attempts, ATTEMPT_GAP, CONNECT_WAIT).await
     }
 }
@@ -83,30 +111,21 @@ impl Connect for Tcp {
     }
 }
 
-/// All that a name or number stands for, one beside the other.
-async fn try_address(address: Address, relay: RelayAddress) -> Result<Arc<dyn Road>, LinkError> {
-    let (_, candidates) = resolve(&address).await?;
-    let attempts = candidates
-        .into_iter()
-        .map(|candidate| attempt(candidate, address.clone(), relay.clone()));
-    race(attempts, ATTEMPT_GAP, CONNECT_WAIT).await
-}
-
-async fn attempt(
-    candidate: SocketAddr,
-    address: Address,
-    relay: RelayAddress,
-) -> Result<Arc<dyn Road>, LinkError> {
-    let stream = TcpStream::connect(candidate).await;
-    greet(stream.map_err(|_| LinkError::Unreachable)?, &address, &relay).await
+/// How a connection was made.
+#[derive(Clone, Copy)]
+enum Way {
+    Direct,
+    Proxy,
 }
 
 /// The relay at the other end of a connection, if it is the one.
 async fn greet(
-    stream: TcpStream,
+    stream: io::Result<TcpStream>,
+    way: Way,
     address: &Address,
     relay: &RelayAddress,
 ) -> Result<Arc<dyn Road>, LinkError> {
+    let stream = stream.map_err(|_| LinkError::Unreachable)?;
     let broken = LinkError::Protocol("this program's TLS cannot be set up");
     let name = match address {
         Address::V4(ip, _) => ServerName::from(std::net::IpAddr::from(*ip)),
@@ -133,7 +152,13 @@ async fn greet(
     if !hybrid || agreed.alpn_protocol() != Some(HTTP_TWO) {
         return Err(LinkError::Unreachable);
     }
-    let wire = Wire::begin(stream, uri(address, &relay.door.path()).ok_or(broken)?, heard).await?;
+    let wire = Wire::begin(
+        stream,
+        uri(address, &relay.door.path()).ok_or(broken)?,
+        heard,
+        way,
+    )
+    .await?;
     Ok(Arc::new(Stream::open(wire).await?))
 }
 
@@ -153,10 +178,11 @@ pub(super) struct Wire {
     uri: Uri,
     heard: Arc<AtomicU64>,
     over: Arc<watch::Sender<bool>>,
+    way: Way,
 }
 
 impl Wire {
-    async fn begin<T>(stream: T, uri: Uri, heard: Arc<AtomicU64>) -> Result<Self, LinkError>
+    async fn begin<T>(stream: T, uri: Uri, heard: Arc<AtomicU64>, way: Way) -> Result<Self, LinkError>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -186,6 +212,7 @@ impl Wire {
             uri,
             heard,
             over,
+            way,
         })
     }
 }
@@ -241,7 +268,10 @@ impl Carrier for Wire {
     }
 
     fn path(&self) -> &'static str {
-        "tcp"
+        match self.way {
+            Way::Direct => "tcp",
+            Way::Proxy => "proxy",
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod ipc;
 mod json;
 mod passphrase;
 mod progress;
+mod roads;
 mod run;
 mod speak;
 mod tell;

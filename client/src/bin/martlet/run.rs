@@ -20,6 +20,7 @@ use crate::{
     ipc, json as shape,
     passphrase::{self, Purpose},
     progress::Bar,
+    roads,
     speak::{Failure, Out},
     tell, words,
 };
@@ -280,6 +281,8 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             keeping((view, false), out)
         }
         Command::Isolation { choice } => isolation(client, choice, out),
+        Command::Proxy { address } => roads::proxy(client, address.as_deref(), out),
+        Command::Doctor => roads::doctor(client, out).await,
         Command::Leave { case } => {
             let sent = client.leave(&case).await?;
             out.both(
