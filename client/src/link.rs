@@ -1,5 +1,7 @@
 //! The way to a relay. Code above this talks to [`Link`] and [`Connect`] only; QUIC and TCP lie beneath.
 
+mod carrier;
+mod http2;
 mod pin;
 pub mod quic;
 mod race;
