@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     io::Write,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     process::ExitCode,
@@ -73,6 +73,12 @@ impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::File(cause) if cause.kind() == std::io::ErrorKind::NotFound => no_relay(),
+            IdentityError::Chain => Self::new(
+                "chain",
+                error,
+                "Ask the authority for a certificate of the relay's own key, or take the file away: OPERATING.md says how.",
+                1,
+            ),
             other => Self::new(
                 "keys",
                 other,
@@ -350,7 +356,7 @@ fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {
         }
         let sockets = match config.tcp {
             true => Sockets::bind(&config.listen),
-            false => udp_only(&config.listen),
+            false => Sockets::bind_udp(&config.listen),
         };
         let sockets = sockets.map_err(ServeError::Socket)?;
         let relay = serve(sockets, store, &identity, &serving)?;
@@ -386,11 +392,6 @@ fn run_relay(dir: &Path, json: bool) -> Result<Said, Failure> {
             text: String::new(),
         })
     })
-}
-
-fn udp_only(listen: &[SocketAddr]) -> std::io::Result<Sockets> {
-    let sockets: Result<Vec<_>, _> = listen.iter().map(UdpSocket::bind).collect();
-    Ok(sockets?.into())
 }
 
 fn signal(kind: tokio::signal::unix::SignalKind) -> std::io::Result<tokio::signal::unix::Signal> {
