@@ -17,6 +17,7 @@
 
 mod archive;
 mod devices;
+mod doctor;
 mod documents;
 mod drive;
 mod find;
@@ -30,6 +31,7 @@ mod members;
 mod opening;
 #[cfg(feature = "pictures")]
 mod pictures;
+mod proxy;
 mod revive;
 
 use std::{
@@ -55,7 +57,7 @@ use crate::{
     error::{Error, Usage},
     file::{name::safe_name, spool::Source},
     identity::fingerprint,
-    link::{Connect, Link, roads::Roads},
+    link::{Connect, Link},
     me::Me,
     record::{InviteRecord, UploadRecord},
     vault::{Guard, Vault},
@@ -121,7 +123,8 @@ pub struct Client {
 
 struct Inner {
     home: PathBuf,
-    connect: Arc<dyn Connect>,
+    /// How relays are reached.
+    connect: Mutex<Arc<dyn Connect>>,
     core: Mutex<Core>,
     /// One at a time speaks for a case.
     driving: Mutex<BTreeMap<[u8; 16], Arc<tokio::sync::Mutex<()>>>>,
@@ -181,7 +184,8 @@ impl Client {
     ) -> Result<Self, Error> {
         let guard = keep::acquire(home)?;
         let core = keep::create(home, passphrase, cost, profile)?;
-        Self::assemble(home, core, Some(guard), Arc::new(Roads::new()))
+        let roads = proxy::roads(&core);
+        Self::assemble(home, core, Some(guard), roads)
     }
 
     /// Opens the vault in a folder. Waits up to 10 seconds for another program to leave it.
@@ -195,7 +199,9 @@ impl Client {
         }
         let guard = keep::acquire(home)?;
         let vault = Vault::open(home, passphrase)?;
-        let client = Self::assemble(home, keep::load(vault)?, Some(guard), Arc::new(Roads::new()))?;
+        let core = keep::load(vault)?;
+        let roads = proxy::roads(&core);
+        let client = Self::assemble(home, core, Some(guard), roads)?;
         client.clean_spool()?;
         Ok(client)
     }
@@ -223,7 +229,7 @@ impl Client {
     ) -> Result<Self, Error> {
         let inner = Inner {
             home: home.to_path_buf(),
-            connect,
+            connect: Mutex::new(connect),
             core: Mutex::new(core),
             driving: Mutex::default(),
             inboxes: tokio::sync::Mutex::default(),

@@ -1,9 +1,12 @@
 //! The way to a relay. Code above this talks to [`Link`] and [`Connect`] only; QUIC and TCP lie beneath.
 
+mod carrier;
+mod http2;
 mod pin;
 pub mod quic;
 mod race;
 pub mod roads;
+mod socks;
 mod stream;
 pub mod tcp;
 
@@ -57,6 +60,31 @@ pub trait Connect: Send + Sync + 'static {
         &'a self,
         relay: &'a RelayAddress,
     ) -> BoxFuture<'a, Result<Arc<dyn Link>, LinkError>>;
+
+    /// Tries each road that there is to a relay, by its name; where it leads there, what the relay's day is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is left behind.
+    fn try_roads<'a>(&'a self, relay: &'a RelayAddress) -> BoxFuture<'a, Vec<Tried>> {
+        Box::pin(async move {
+            let made = self.connect(relay).await;
+            let road = made.as_ref().map_or("relay", |link| link.path());
+            vec![tried(road, made)]
+        })
+    }
+}
+
+/// A road's name, and the relay's day if it leads there.
+pub type Tried = (&'static str, Result<Option<Day>, LinkError>);
+
+fn tried(road: &'static str, made: Result<Arc<dyn Link>, LinkError>) -> Tried {
+    let day = made.map(|link| {
+        let day = link.relay_day();
+        link.close();
+        day
+    });
+    (road, day)
 }
 
 /// A link to a relay: calls go out in the order in which they are made, and many may wait for their answers.

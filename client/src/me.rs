@@ -65,6 +65,7 @@ impl Me {
             devices: Vec::new(),
             owner: None,
             isolation: Isolation::default(),
+            proxy: None,
         })
     }
 

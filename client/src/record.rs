@@ -6,7 +6,7 @@ use martlet_proto::{
     case::{Home, Person, RescueSeeds, Role, Signature},
     derive::Keys,
     letter::{Letter, LetterId, Manifest},
-    link::RelayAddress,
+    link::{Address, RelayAddress},
     secret::sealed,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -70,6 +70,8 @@ pub struct Profile {
     pub owner: Option<OwnerRecord>,
     /// Which cases share a connection.
     pub isolation: Isolation,
+    /// The SOCKS5 proxy through which all relays are reached, if it is to be so.
+    pub proxy: Option<Address>,
 }
 
 /// Which cases share a connection to a relay.

@@ -307,7 +307,7 @@ pub struct Safety {
 pub struct Status {
     /// Whether every relay in use answered.
     pub online: bool,
-    /// By which way: `quic`.
+    /// By which road: `quic`, `tcp` or `proxy`.
     pub path: Option<String>,
     /// Letters and documents that wait to be sent.
     pub unsent: u64,
@@ -317,6 +317,30 @@ pub struct Status {
     pub unread: u64,
     /// Whether the relay's day and this device's differ by more than one.
     pub clock_off: bool,
+}
+
+/// What works from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Relays in use.
+    pub relays: u64,
+    /// Whether each of them is reached by some road.
+    pub reached: bool,
+    /// Each road that was tried.
+    pub roads: Vec<RoadView>,
+    /// Whether somebody answered who does not hold the pinned key.
+    pub wrong_pin: bool,
+    /// Whether a relay's day and this device's differ by more than one.
+    pub clock_off: bool,
+}
+
+/// A road to the relays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoadView {
+    /// `quic`, `tcp` or `proxy`.
+    pub road: String,
+    /// Whether it leads to every relay in use.
+    pub ok: bool,
 }
 
 /// A relay that this person uses.

@@ -163,3 +163,15 @@ keeping-hold = Deletion is stopped on this device. To let it go on: martlet hold
 isolation-shared = Cases share a connection to each relay, but for those that are apart. To give each its own: martlet isolation case
 isolation-case = Each case has a connection of its own. A relay still sees that they come from one internet address at about the same time.
 keeping-asked = The device that leads the case makes the change; a notice in the case says when. Letters whose time is over are then deleted for good on that side.
+
+proxy-none = No proxy is used.
+proxy-used = Relays are reached through this proxy, and in no other way: { $detail }
+doctor-no-relay = No relay is known yet. One comes with an invite or a link.
+doctor-road = This road leads there.
+doctor-other-road = This network does not let it through. Letters take another road by themselves; you need do nothing.
+doctor-no-road = This network does not let it through.
+doctor-no-proxy = The relay is not reached through the proxy. Is the proxy running? To use none: `martlet proxy off`
+doctor-reached = Letters get through from here.
+doctor-unreached = No road leads there from here. Nothing is lost: what you write is kept and goes out later. Try another network, mobile data in place of Wi-Fi, or a proxy: `martlet proxy HOST:PORT`
+doctor-clock = The date of this device is right.
+doctor-clock-off = The date of this device is wrong. Set it right, or letters may not be taken.

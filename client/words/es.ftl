@@ -159,3 +159,15 @@ keeping-hold = El borrado está detenido en este dispositivo. Para reanudarlo: m
 isolation-shared = Los casos comparten una conexión con cada relé, salvo los que van aparte. Para dar a cada uno la suya: martlet isolation case
 isolation-case = Cada caso tiene su propia conexión. El relé aún ve que vienen de una misma dirección de internet y casi al mismo tiempo.
 keeping-asked = El dispositivo que dirige el caso hace el cambio; un aviso en el caso lo dirá. Las cartas cuyo plazo haya pasado se borran entonces para siempre en ese lado.
+
+proxy-none = No se usa ningún proxy.
+proxy-used = Se llega a los relés por este proxy y de ninguna otra manera: { $detail }
+doctor-no-relay = Aún no se conoce ningún relé. Llega con una invitación o un enlace.
+doctor-road = Este camino lleva hasta allí.
+doctor-other-road = Esta red no lo deja pasar. Las cartas toman otro camino por sí solas; no tiene que hacer nada.
+doctor-no-road = Esta red no lo deja pasar.
+doctor-no-proxy = No se llega al relé por el proxy. ¿Está en marcha el proxy? Para no usar ninguno: `martlet proxy off`
+doctor-reached = Las cartas pasan desde aquí.
+doctor-unreached = Ningún camino lleva allí desde aquí. No se pierde nada: lo que escriba se guarda y sale más tarde. Pruebe otra red, datos móviles en lugar de Wi-Fi, o un proxy: `martlet proxy HOST:PORT`
+doctor-clock = La fecha de este dispositivo es correcta.
+doctor-clock-off = La fecha de este dispositivo está mal. Corríjala, o puede que no se acepten cartas.

@@ -159,3 +159,15 @@ keeping-hold = La suppression est arrêtée sur cet appareil. Pour la reprendre 
 isolation-shared = Les dossiers partagent une connexion vers chaque relais, sauf ceux qui sont à part. Pour donner à chacun la sienne : martlet isolation case
 isolation-case = Chaque dossier a sa propre connexion. Le relais voit encore qu'ils viennent d'une même adresse internet et presque en même temps.
 keeping-asked = L’appareil qui conduit le dossier fait le changement ; un avis dans le dossier l’annonce. Les lettres dont le délai est passé sont alors supprimées pour de bon de ce côté.
+
+proxy-none = Aucun proxy n'est utilisé.
+proxy-used = Les relais sont joints par ce proxy, et par aucune autre voie : { $detail }
+doctor-no-relay = Aucun relais n'est encore connu. Il vient avec une invitation ou un lien.
+doctor-road = Cette voie y mène.
+doctor-other-road = Ce réseau ne la laisse pas passer. Les lettres prennent d'elles-mêmes une autre voie ; vous n'avez rien à faire.
+doctor-no-road = Ce réseau ne la laisse pas passer.
+doctor-no-proxy = Le relais n'est pas joint par le proxy. Le proxy est-il en marche ? Pour n'en utiliser aucun : `martlet proxy off`
+doctor-reached = Les lettres passent d'ici.
+doctor-unreached = Aucune voie n'y mène d'ici. Rien n'est perdu : ce que vous écrivez est gardé et partira plus tard. Essayez un autre réseau, les données mobiles au lieu du Wi-Fi, ou un proxy : `martlet proxy HOST:PORT`
+doctor-clock = La date de cet appareil est juste.
+doctor-clock-off = La date de cet appareil est fausse. Corrigez-la, sinon des lettres pourraient être refusées.

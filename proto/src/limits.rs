@@ -89,6 +89,8 @@ pub const LINK_ADDRESSES_MAX: usize = 4;
 
 /// Seconds that reaching a relay may take, all its addresses together.
 pub const CONNECT_SECS_MAX: u64 = 10;
+/// Seconds that reaching a relay may take through a proxy.
+pub const PROXY_SECS_MAX: u64 = 60;
 /// Milliseconds after which the next address of a relay is tried beside those before it.
 pub const ATTEMPT_GAP_MS: u64 = 250;
 /// Milliseconds of silence, with an answer waited for, after which the other road is tried.
@@ -97,6 +99,9 @@ pub const LISTEN_GAP_MS: u64 = 2000;
 pub const ROAD_GAP_MS: u64 = 3000;
 /// Seconds for which it is remembered which road was good.
 pub const ROAD_SECS: u64 = 600;
+/// The change of the size of datagrams that is worth a try: so there is one try of the largest, and not a search that takes
+/// more bytes than a letter.
+pub const DATAGRAM_STEP_BYTES: u16 = 130;
 /// Seconds after which a client whose connection is idle shows that it lives.
 pub const KEEP_ALIVE_SECS: u64 = 25;
 /// Seconds that an answer may take on the stream of a case's calls.

@@ -32,6 +32,8 @@ const KEPT: [&str; 5] = [
     "door",
     "opening.token",
 ];
+/// An authority's certificates for its key, if there are some.
+const CHAIN: &str = "chain.pem";
 /// The folder of its website.
 const SITE: &str = "site";
 const PASSPHRASE_BYTES_MAX: u64 = 4096;
@@ -69,7 +71,7 @@ pub(crate) fn backup(dir: &Path, to: &Path, source: &Source) -> Result<Said, Fai
 pub(crate) fn restore(from: &Path, dir: &Path, source: &Source) -> Result<Said, Failure> {
     if PARTS
         .iter()
-        .chain(&[SITE])
+        .chain(&[SITE, CHAIN])
         .any(|name| dir.join(name).symlink_metadata().is_ok())
     {
         return Err(exists("there is a relay in this folder already"));
@@ -103,7 +105,7 @@ pub(crate) fn restore(from: &Path, dir: &Path, source: &Source) -> Result<Said, 
         Ok(link) => Ok(linked(&link)),
         Err(failure) => {
             // None of it was there before, and half a relay would stand in the way of the next attempt.
-            for name in PARTS.iter().chain(&[SITE]) {
+            for name in PARTS.iter().chain(&[SITE, CHAIN]) {
                 let _ = std::fs::remove_file(dir.join(name));
                 let _ = std::fs::remove_dir_all(dir.join(name));
             }
@@ -166,6 +168,9 @@ fn write(file: &mut File, dir: &Path, passphrase: &[u8]) -> Result<(), Failure> 
             .map(Zeroizing::new)
             .map_err(file_failed)?;
         packing.add(Path::new(name), &content)?;
+    }
+    if let Ok(chain) = std::fs::read(dir.join(CHAIN)) {
+        packing.add(Path::new(CHAIN), &chain)?;
     }
     let site = dir.join(SITE);
     if site.is_dir() {
@@ -262,7 +267,7 @@ fn own_name(name: &Path) -> Option<PathBuf> {
         })
         .collect();
     match parts?.as_slice() {
-        [only] if KEPT.contains(only) => Some(name.to_path_buf()),
+        [only] if KEPT.contains(only) || *only == CHAIN => Some(name.to_path_buf()),
         [SITE, _, ..] => Some(name.to_path_buf()),
         _ => None,
     }

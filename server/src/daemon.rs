@@ -1,10 +1,6 @@
 //! `serve`: the relay as a process, until a signal or a failure ends it.
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    path::Path,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use listenfd::ListenFd;
 use martlet_server::{
@@ -142,7 +138,7 @@ fn begin(dir: &Path, config: &Config, identity: &Identity, passed: Sockets) -> R
     }
     let sockets = match passed.udp.is_empty() && passed.tcp.is_empty() {
         true if config.tcp => Sockets::bind(&config.listen),
-        true => udp_only(&config.listen),
+        true => Sockets::bind_udp(&config.listen),
         false => Ok(passed),
     };
     Ok(serve(
@@ -151,11 +147,6 @@ fn begin(dir: &Path, config: &Config, identity: &Identity, passed: Sockets) -> R
         identity,
         &serving,
     )?)
-}
-
-fn udp_only(listen: &[SocketAddr]) -> std::io::Result<Sockets> {
-    let sockets: Result<Vec<_>, _> = listen.iter().map(UdpSocket::bind).collect();
-    Ok(sockets?.into())
 }
 
 fn signal(kind: SignalKind) -> Result<Signal, Failure> {

@@ -6,7 +6,7 @@ use martlet_proto::{
     Admission, Secret,
     link::{Door, Pin},
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 /// The name in a new certificate: that of countless servers that nobody gave one.
@@ -15,6 +15,8 @@ const COMMON_NAME: &str = "localhost";
 /// A relay's key, certificate, opening token and door.
 pub struct Identity {
     certificate: CertificateDer<'static>,
+    /// What an authority says of the same key, if the operator has it so: for the site.
+    chain: Vec<CertificateDer<'static>>,
     key: Zeroizing<Vec<u8>>,
     pin: Pin,
     door: Door,
@@ -28,6 +30,9 @@ pub enum IdentityError {
     /// A file is missing or cannot be read or written.
     #[error("the relay's key files cannot be used")]
     File(#[source] std::io::Error),
+    /// The authority's certificates cannot be read, or are for another key.
+    #[error("chain.pem is not a chain of certificates for the relay's key")]
+    Chain,
     /// A file is not what this program wrote.
     #[error("the relay's key files are damaged")]
     Damaged,
@@ -61,6 +66,7 @@ impl Identity {
         let pin = Pin::of(&parsed.subject_public_key_info());
         Ok(Self {
             certificate,
+            chain: Vec::new(),
             key,
             pin,
             door,
@@ -68,11 +74,12 @@ impl Identity {
         })
     }
 
-    /// The identity in a relay's folder. One that has no door is given one.
+    /// The identity in a relay's folder. One that has no door is given one. If there is a `chain.pem`, its certificates are shown
+    /// on the second road; the first has to be for the relay's key, so that the pin holds.
     ///
     /// # Errors
     ///
-    /// [`IdentityError::File`] and [`IdentityError::Damaged`].
+    /// [`IdentityError::File`], [`IdentityError::Damaged`] and [`IdentityError::Chain`].
     pub fn load(dir: &Path) -> Result<Self, IdentityError> {
         let read = |name| {
             std::fs::read(dir.join(name))
@@ -90,7 +97,12 @@ impl Identity {
             }
             Err(error) => return Err(error),
         };
-        Self::assemble(certificate, key, door, Admission::new(token))
+        let mut identity = Self::assemble(certificate, key, door, Admission::new(token))?;
+        let chain = dir.join("chain.pem");
+        if chain.exists() {
+            identity.chain = read_chain(&chain, identity.pin).ok_or(IdentityError::Chain)?;
+        }
+        Ok(identity)
     }
 
     /// Writes it into a relay's folder; refuses to overwrite.
@@ -126,13 +138,33 @@ impl Identity {
     ///
     /// [`IdentityError::Damaged`] if key and certificate do not fit.
     pub(crate) fn tls(&self, protocols: &[&[u8]]) -> Result<rustls::ServerConfig, IdentityError> {
+        self.tls_with(vec![self.certificate.clone()], protocols)
+    }
+
+    /// The same, with what an authority says of the key, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::Damaged`] if key and certificate do not fit.
+    pub(crate) fn tls_of_site(&self, protocols: &[&[u8]]) -> Result<rustls::ServerConfig, IdentityError> {
+        if self.chain.is_empty() {
+            return self.tls(protocols);
+        }
+        self.tls_with(self.chain.clone(), protocols)
+    }
+
+    fn tls_with(
+        &self,
+        certificates: Vec<CertificateDer<'static>>,
+        protocols: &[&[u8]],
+    ) -> Result<rustls::ServerConfig, IdentityError> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.to_vec()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|_| IdentityError::Damaged)?
             .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.clone()], key)
+            .with_single_cert(certificates, key)
             .map_err(|_| IdentityError::Damaged)?;
         tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         tls.max_early_data_size = 0;
@@ -151,6 +183,14 @@ fn certify() -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), rcgen::Error> {
         .push(rcgen::DnType::CommonName, COMMON_NAME);
     let certificate = about.self_signed(&key)?;
     Ok((certificate.der().to_vec(), Zeroizing::new(key.serialize_der())))
+}
+
+/// Certificates from a file, the first of which is for the pinned key.
+fn read_chain(file: &Path, pin: Pin) -> Option<Vec<CertificateDer<'static>>> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).ok()?.collect();
+    let chain = chain.ok()?;
+    let parsed = rustls::server::ParsedCertificate::try_from(chain.first()?).ok()?;
+    (Pin::of(&parsed.subject_public_key_info()) == pin).then_some(chain)
 }
 
 fn fresh_door() -> Result<Door, IdentityError> {
@@ -174,5 +214,49 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), IdentityError> {
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Identity(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate as an authority would give it for this name and key.
+    fn certificate(name: &str, key: &rcgen::KeyPair) -> String {
+        let about = rcgen::CertificateParams::new(vec![name.into()]).unwrap();
+        about.self_signed(key).unwrap().pem()
+    }
+
+    #[test]
+    fn an_authoritys_certificate_is_taken_for_the_same_key_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Identity::generate().unwrap();
+        made.save(dir.path()).unwrap();
+        assert!(Identity::load(dir.path()).unwrap().chain.is_empty());
+        let key = std::fs::read(dir.path().join("relay.key")).unwrap();
+        let key = rcgen::KeyPair::try_from(key.as_slice()).unwrap();
+        let chain = dir.path().join("chain.pem");
+        let other = rcgen::KeyPair::generate().unwrap();
+        let authority = certificate("authority.example", &other);
+        std::fs::write(&chain, certificate("relay.example", &key) + &authority).unwrap();
+        let loaded = Identity::load(dir.path()).unwrap();
+        assert_eq!((loaded.chain.len(), loaded.pin() == made.pin()), (2, true));
+        assert!(loaded.tls_of_site(&[b"h2"]).is_ok());
+        for wrong in [authority, "nonsense".into(), String::new()] {
+            std::fs::write(&chain, wrong).unwrap();
+            assert!(matches!(Identity::load(dir.path()), Err(IdentityError::Chain)));
+        }
+    }
+
+    #[test]
+    fn a_relay_without_a_door_is_given_one_that_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Identity::generate().unwrap();
+        made.save(dir.path()).unwrap();
+        assert_eq!(Identity::load(dir.path()).unwrap().door(), made.door());
+        std::fs::remove_file(dir.path().join("door")).unwrap();
+        let given = Identity::load(dir.path()).unwrap().door();
+        assert!(given != made.door());
+        assert_eq!(Identity::load(dir.path()).unwrap().door(), given);
     }
 }

@@ -66,6 +66,12 @@ impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::File(cause) if cause.kind() == std::io::ErrorKind::NotFound => no_relay(),
+            IdentityError::Chain => Self::new(
+                "chain",
+                error,
+                "Ask the authority for a certificate of the relay's own key, or take the file away: OPERATING.md says how.",
+                1,
+            ),
             other => Self::new(
                 "keys",
                 other,

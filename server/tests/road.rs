@@ -329,3 +329,48 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
         .await
         .expect("the relay closes");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_flight_said_again_opens_nothing() {
+    let relay = start();
+    // In between somebody writes down what the client says.
+    let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = between.local_addr().unwrap();
+    let to = relay.listen()[0];
+    let noting = tokio::spawn(async move {
+        let (client, _) = between.accept().await.unwrap();
+        let relay = TcpStream::connect(to).await.unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_relay, mut to_relay) = relay.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_relay, &mut to_client).await });
+        let (mut noted, mut buffer) = (Vec::new(), vec![0; 4096]);
+        while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+            noted.extend_from_slice(&buffer[..length]);
+            to_relay.write_all(&buffer[..length]).await.unwrap();
+        }
+        noted
+    });
+    let mut tls = wire::tls(&usual());
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let name = ServerName::try_from("any.example").unwrap();
+    let stream = TcpStream::connect(at).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(tls));
+    let mut sender = two(connector.connect(name, stream).await.unwrap()).await;
+    let mut frames = Frames::open(&mut sender, &relay).await;
+    frames.say(wire::hello());
+    assert!(frames.next().await.is_some());
+    drop((frames, sender));
+    let noted = tokio::time::timeout(WAIT, noting).await.unwrap().unwrap();
+    assert!(noted.len() > 1500, "the handshake, and a stream");
+    while relay.connections() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut again = TcpStream::connect(to).await.unwrap();
+    again.write_all(&noted).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(WAIT, again.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(answer[0], 22, "a handshake begins, as with any server");
+    assert_eq!(relay.connections(), 0, "and does not end");
+}

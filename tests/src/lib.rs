@@ -12,6 +12,7 @@ pub mod front;
 pub mod model;
 pub mod parsers;
 pub mod processes;
+pub mod socks;
 pub mod world;
 
 use std::path::Path;

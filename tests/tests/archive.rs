@@ -355,8 +355,8 @@ fn no_archive_holds_what_a_device_could_go_on_with() {
             let case: CaseRecord = decode(&case).unwrap();
             let keys = vault.ratchet(&ratchet_name(&case.id)).unwrap().unwrap();
             let keys: CaseKeys = decode(&keys).unwrap();
-            // Longer than anything that is rightly in both, such as the relay's address.
-            secrets.extend(keys.group.windows(64).map(<[u8]>::to_vec));
+            // Longer than anything that is rightly in both: the relay's address, pin, door and token.
+            secrets.extend(keys.group.windows(96).map(<[u8]>::to_vec));
             secrets.extend(keys.keep.map(|keep| keep.secret().expose().to_vec()));
         }
         for (index, invite) in vault.scan(Table::Invites, [0; 16], 0).unwrap() {
@@ -368,7 +368,7 @@ fn no_archive_holds_what_a_device_could_go_on_with() {
             secrets.extend(keys.packages.iter().flat_map(|package| {
                 package
                     .private
-                    .windows(64)
+                    .windows(96)
                     .map(<[u8]>::to_vec)
                     .collect::<Vec<_>>()
             }));

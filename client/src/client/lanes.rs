@@ -51,12 +51,17 @@ impl Client {
             core.save_profile(&mut batch)?;
             core.commit(batch)?;
         }
+        self.close_links();
+        Ok(())
+    }
+
+    /// Ends the connections in use.
+    pub(super) fn close_links(&self) {
         if let Ok(mut links) = self.inner.links.lock() {
             for (_, link) in links.drain(..) {
                 link.close();
             }
         }
-        Ok(())
     }
 
     /// A link to a relay on a lane: the one in use, or a new one.
@@ -71,10 +76,16 @@ impl Client {
         if let Some(link) = in_use {
             return Ok(link);
         }
+        let connect = self.connect()?;
         let link = match lane {
-            Lane::Shared => self.inner.connect.connect(relay).await?,
-            Lane::Case(_) | Lane::Invite(_) => self.inner.connect.connect_apart(relay).await?,
+            Lane::Shared => connect.connect(relay).await?,
+            Lane::Case(_) | Lane::Invite(_) => connect.connect_apart(relay).await?,
         };
+        if !Arc::ptr_eq(&connect, &self.connect()?) {
+            // Meanwhile the owner chose another way.
+            link.close();
+            return Err(Error::Unreachable);
+        }
         self.keep_link(relay, lane, &link);
         Ok(link)
     }

@@ -44,7 +44,7 @@ impl Client {
         let relay = invite.relay();
         let own_link = new.apart || self.isolation()? == Isolation::Case;
         let link = if own_link {
-            self.inner.connect.connect_apart(&relay).await?
+            self.connect()?.connect_apart(&relay).await?
         } else {
             self.link(&relay, Lane::Shared).await?
         };

@@ -8,19 +8,21 @@ use std::{
 
 use martlet_proto::{
     frame::ALPN,
-    limits::{ATTEMPT_GAP_MS, CONNECT_SECS_MAX, IDLE_SECS_MAX, KEEP_ALIVE_SECS},
+    limits::{ATTEMPT_GAP_MS, CONNECT_SECS_MAX, DATAGRAM_STEP_BYTES, IDLE_SECS_MAX, KEEP_ALIVE_SECS},
     link::{Address, Pin, RelayAddress},
 };
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream,
-    TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, MtuDiscoveryConfig, RecvStream,
+    SendStream, TransportConfig, VarInt,
 };
 
 use super::{
-    BoxFuture, Connect, Link, LinkError, pin,
+    BoxFuture, Connect, Link, LinkError,
+    carrier::Carrier,
+    pin,
     race::{race, resolve},
     roads::Road,
-    stream::{Carrier, Stream},
+    stream::Stream,
 };
 
 /// How long all addresses of a relay may take together.
@@ -117,6 +119,8 @@ fn config(pin: Pin, sni: bool) -> Result<(ClientConfig, pin::Verdict), LinkError
     let (tls, verdict) = pin::config(pin, sni, &[ALPN]).ok_or(broken)?;
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).map_err(|_| broken)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
+    let mut sizes = MtuDiscoveryConfig::default();
+    sizes.minimum_change(DATAGRAM_STEP_BYTES);
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(IdleTimeout::try_from(Duration::from_secs(IDLE_SECS_MAX)).ok())
@@ -126,6 +130,7 @@ fn config(pin: Pin, sni: bool) -> Result<(ClientConfig, pin::Verdict), LinkError
         .stream_receive_window(VarInt::from_u32(4 << 20))
         .receive_window(VarInt::from_u32(8 << 20))
         .send_window(8 << 20)
+        .mtu_discovery_config(Some(sizes))
         .datagram_receive_buffer_size(None);
     config.transport_config(Arc::new(transport));
     Ok((config, verdict))

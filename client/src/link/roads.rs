@@ -11,11 +11,11 @@ use std::{
 
 use martlet_proto::{
     limits::{ATTEMPT_GAP_MS, CONNECT_SECS_MAX, ROAD_GAP_MS, ROAD_SECS},
-    link::{Pin, RelayAddress},
+    link::{Address, Pin, RelayAddress},
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::{BoxFuture, Connect, Link, LinkError, quic::Quic, race::race, tcp::Tcp};
+use super::{BoxFuture, Connect, Link, LinkError, Tried, quic::Quic, race::race, tcp::Tcp, tried};
 
 /// How long both roads may take together.
 const CONNECT_WAIT: Duration = Duration::from_secs(CONNECT_SECS_MAX);
@@ -85,12 +85,22 @@ pub struct Roads {
     quic: Quic,
     tcp: Tcp,
     memory: Memory,
+    proxied: bool,
 }
 
 impl Roads {
     /// Without a socket until it is needed.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Through a SOCKS5 proxy, and no other way: it carries no UDP, and a road beside it would give away what it hides.
+    pub fn through(proxy: Address) -> Self {
+        Self {
+            tcp: Tcp::through(proxy),
+            proxied: true,
+            ..Self::default()
+        }
     }
 
     async fn reach(self, which: Which, relay: RelayAddress) -> Result<(Which, Arc<dyn Road>), LinkError> {
@@ -102,6 +112,9 @@ impl Roads {
     }
 
     async fn take(&self, relay: &RelayAddress) -> Result<Arc<dyn Link>, LinkError> {
+        if self.proxied {
+            return Ok(self.tcp.reach(relay).await?);
+        }
         let (first, gap) = match self.memory.last(relay.pin) {
             Some(last) => (last, ROAD_GAP),
             None => (Which::Quic, FIRST_GAP),
@@ -137,6 +150,16 @@ impl Connect for Roads {
             ..self.clone()
         };
         Box::pin(async move { apart.take(relay).await })
+    }
+
+    fn try_roads<'a>(&'a self, relay: &'a RelayAddress) -> BoxFuture<'a, Vec<Tried>> {
+        Box::pin(async move {
+            if self.proxied {
+                return vec![tried("proxy", self.tcp.connect(relay).await)];
+            }
+            let (quic, tcp) = tokio::join!(self.quic.connect(relay), self.tcp.connect(relay));
+            vec![tried("quic", quic), tried("tcp", tcp)]
+        })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -25,38 +24,12 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::roads::Road;
+use super::{carrier::Carrier, roads::Road};
 use crate::link::{BoxFuture, Link, LinkError, Push, Pushes};
 
 const CLOSED: u32 = 0;
 /// How often whoever waits for an answer looks whether the relay is still heard of.
 const LISTEN_GAP: Duration = Duration::from_millis(LISTEN_GAP_MS);
-
-/// What carries the streams of one connection.
-pub(super) trait Carrier: Clone + Send + Sync + 'static {
-    /// The way out of a stream.
-    type Send: AsyncWrite + Unpin + Send + 'static;
-    /// The way in.
-    type Receive: AsyncRead + Unpin + Send + 'static;
-
-    /// A new stream.
-    fn open(&self) -> impl Future<Output = Result<(Self::Send, Self::Receive), LinkError>> + Send;
-
-    /// Ends the connection; tells a code of SPEC.md 4.5, if it can tell any.
-    fn close(&self, code: u32);
-
-    /// Why the connection is over, if it is.
-    fn over(&self) -> Option<LinkError>;
-
-    /// Waits until the connection is over.
-    fn closed(&self) -> impl Future<Output = ()> + Send;
-
-    /// A count that grows with whatever comes from the other side.
-    fn heard(&self) -> u64;
-
-    /// Which way it is.
-    fn path(&self) -> &'static str;
-}
 
 /// A call that was sent. It holds its place until the relay answers, though nobody may wait for that any more.
 struct Asked {

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-use martlet_proto::limits::{IDLE_SECS_MAX, STREAMS_MAX};
+use martlet_proto::limits::{DATAGRAM_STEP_BYTES, IDLE_SECS_MAX, STREAMS_MAX};
 use quinn::{
-    Connection, Endpoint, EndpointConfig, IdleTimeout, SendStream, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt,
+    Connection, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, SendStream, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 
 use super::{
@@ -34,6 +34,8 @@ const HANDSHAKE_WAIT: Duration = Duration::from_secs(HANDSHAKE_SECS_MAX);
 
 /// What quinn leaves open, closed.
 fn transport() -> Result<TransportConfig, IdentityError> {
+    let mut sizes = MtuDiscoveryConfig::default();
+    sizes.minimum_change(DATAGRAM_STEP_BYTES);
     let mut transport = TransportConfig::default();
     let idle =
         IdleTimeout::try_from(Duration::from_secs(IDLE_SECS_MAX)).map_err(|_| IdentityError::Damaged)?;
@@ -44,6 +46,7 @@ fn transport() -> Result<TransportConfig, IdentityError> {
         .stream_receive_window(VarInt::from_u32(4 << 20))
         .receive_window(VarInt::from_u32(8 << 20))
         .send_window(8 << 20)
+        .mtu_discovery_config(Some(sizes))
         .datagram_receive_buffer_size(None);
     Ok(transport)
 }

@@ -32,6 +32,16 @@ impl Sockets {
         }
         Ok(sockets)
     }
+
+    /// The sockets of the first road only.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn bind_udp(listen: &[SocketAddr]) -> io::Result<Self> {
+        let udp: io::Result<Vec<_>> = listen.iter().map(UdpSocket::bind).collect();
+        Ok(udp?.into())
+    }
 }
 
 /// The first road only.

@@ -57,7 +57,7 @@ impl Port {
         listener.set_nonblocking(true).map_err(ServeError::Socket)?;
         Ok(Self {
             listener: TcpListener::from_std(listener).map_err(ServeError::Socket)?,
-            acceptor: TlsAcceptor::from(Arc::new(identity.tls(&[HTTP_TWO, HTTP_ONE])?)),
+            acceptor: TlsAcceptor::from(Arc::new(identity.tls_of_site(&[HTTP_TWO, HTTP_ONE])?)),
             door: identity.door(),
             site,
         })

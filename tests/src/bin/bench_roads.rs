@@ -1,4 +1,4 @@
-//! What the second road costs beside the first, in one interleaved run: `bench_roads`.
+//! What the second road costs beside the first, in one interleaved run: `bench_roads [rates|bytes]...`.
 //!
 //! Figures and their targets stand in `tests/BENCHMARKS.md`.
 
@@ -230,7 +230,13 @@ async fn bytes(road: &str, connect: Arc<dyn Connect>) {
 
 #[tokio::main]
 async fn main() {
-    rates().await;
-    bytes("quic", Arc::new(Quic::new())).await;
-    bytes("tcp", Arc::new(Tcp::new())).await;
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let wants = |what: &str| wanted.is_empty() || wanted.iter().any(|name| name == what);
+    if wants("rates") {
+        rates().await;
+    }
+    if wants("bytes") {
+        bytes("quic", Arc::new(Quic::new())).await;
+        bytes("tcp", Arc::new(Tcp::new())).await;
+    }
 }

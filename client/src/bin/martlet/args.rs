@@ -200,6 +200,13 @@ pub(crate) enum Command {
         /// `case`: each has its own; `shared`: those that are not apart share one
         choice: Option<IsolationName>,
     },
+    /// Show or choose a SOCKS5 proxy, such as Tor's, through which every relay is reached
+    Proxy {
+        /// HOST:PORT, or `off`
+        address: Option<String>,
+    },
+    /// Try which roads lead to the relays from here, and say what to do
+    Doctor,
     /// Leave a case
     Leave {
         /// The case

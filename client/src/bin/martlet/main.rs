@@ -10,6 +10,7 @@ mod json;
 mod passphrase;
 mod progress;
 mod received;
+mod roads;
 mod run;
 mod send;
 mod speak;

@@ -18,7 +18,7 @@ use crate::{
     args::{Args, Command, Hidden, IsolationName, RelayCommand, RoleName, Switch},
     ipc, json as shape,
     passphrase::{self, Purpose},
-    received, send,
+    received, roads, send,
     speak::{Failure, Out},
     tell, words,
 };
@@ -284,6 +284,8 @@ async fn run(command: Command, client: &Client, out: &mut dyn Out) -> Exit {
             keeping((view, false), out)
         }
         Command::Isolation { choice } => isolation(client, choice, out),
+        Command::Proxy { address } => roads::proxy(client, address.as_deref(), out),
+        Command::Doctor => roads::doctor(client, out).await,
         Command::Leave { case } => {
             let sent = client.leave(&case).await?;
             out.both(
