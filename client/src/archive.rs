@@ -15,7 +15,6 @@
 //! package, invite, nor anything sealed that waited to be sent. It does hold what a person needs to ask to be taken in
 //! again: the identity key, and of each case its relay and the seeds of its rescue channels.
 
-#[cfg(feature = "shell")]
 mod archived;
 
 use std::{
