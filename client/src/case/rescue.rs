@@ -172,7 +172,7 @@ impl Case {
             self.save_record(&mut batch)?;
             return Ok(batch);
         }
-        self.round.ask_again = asking.placed.is_none_or(|placed| days(placed) > 0);
+        self.round.ask_again = asking.placed.is_some_and(|placed| days(placed) > 0);
         Ok(Batch::default())
     }
 
@@ -187,6 +187,16 @@ impl Case {
         self.record.asking.is_none() && self.record.rescue.is_some() && (lost || waited)
     }
 
+    /// Whether a request, or that it is taken back, is to be placed before anything else is read. A new request waits until the
+    /// answers are read if one to an earlier request may be there: nobody must answer twice.
+    fn asks_now(&self, asking: &Asking) -> bool {
+        if asking.withdraw.is_some() || self.round.ask_again {
+            return true;
+        }
+        let asked_before = self.packages.len() > 1;
+        asking.placed.is_none() && (self.round.answers_read || !asked_before)
+    }
+
     /// What to say in rescue channels next.
     pub(super) fn next_rescue(&self) -> Option<Next> {
         let mailbox = self.rescue_mailbox()?;
@@ -195,7 +205,7 @@ impl Case {
         }
         let next = |call, purpose| Some(Next::new(call, purpose));
         if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
-            if asking.placed.is_none() || asking.withdraw.is_some() || self.round.ask_again {
+            if self.asks_now(asking) {
                 let asked = || (asking.entry, asking.envelope.clone());
                 let withdrawn = |item: &SealedItem| (item.entry, item.envelope.clone());
                 let (id, envelope) = asking.withdraw.as_ref().map_or_else(asked, withdrawn);
@@ -227,7 +237,7 @@ impl Case {
     /// The mailbox that the next call goes to.
     pub(super) fn rescue_mailbox(&self) -> Option<Mailbox> {
         if let (Some(asking), Some(seeds)) = (&self.record.asking, &self.record.rescue) {
-            if asking.placed.is_none() || asking.withdraw.is_some() || self.round.ask_again {
+            if self.asks_now(asking) {
                 return Some(RescueKeys::derive(&seeds.to_counsel).mailbox());
             }
             if !self.round.answers_read {
